@@ -1,0 +1,98 @@
+"""What the tests share: real programs, compiled by the system's compiler, started and ended here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+TARGETS = Path(__file__).parent / "targets"
+_BUILD = Path(tempfile.gettempdir()) / f"vcsimg-test-targets-{os.getuid()}"
+
+
+def compile_target(name: str, *flags: str) -> Path:
+    """The program tests/targets/NAME.c, compiled once for each content and flags; world-readable, so that nobody can run it."""
+    source = TARGETS / f"{name}.c"
+    key = hashlib.sha256(source.read_bytes() + repr(flags).encode()).hexdigest()[:12]
+    _BUILD.mkdir(mode=0o755, exist_ok=True)
+    program = _BUILD / f"{name}-{key}"
+    if not program.exists():
+        partial = program.with_suffix(f".{os.getpid()}")
+        subprocess.run(
+            ["cc", "-g", "-O1", "-pthread", "-Wall", "-o", partial, source, *flags, "-lm", "-lrt"], check=True, capture_output=True
+        )
+        partial.rename(program)
+    return program
+
+
+class Target:
+    """A program under test: its stdin and stdout are pipes; the first line it prints says that it is ready."""
+
+    def __init__(self, *command: str | Path, **options: object) -> None:
+        self.process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            **options,  # type: ignore[call-overload]
+        )
+        self.pid: int = self.process.pid
+
+    def line(self) -> str:
+        """The next line of its output; fails when it ended."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().decode()
+        assert line, f"target ended with {self.process.wait(10)}"
+        return line.rstrip("\n")
+
+    def send(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(text.encode())
+        self.process.stdin.flush()
+
+    def stop(self) -> None:
+        """SIGSTOP, and wait until it is stopped."""
+        os.kill(self.pid, signal.SIGSTOP)
+        wait_for(lambda: Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Until a condition holds; fails after a generous time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Target]]:
+    """start(name, *arguments): compile tests/targets/NAME.c and run it; start(path, …) runs a program. Ended after the test."""
+    targets: list[Target] = []
+
+    def run(program: str | Path, *arguments: object, flags: tuple[str, ...] = (), **options: object) -> Target:
+        path = program if os.sep in str(program) else compile_target(str(program), *flags)
+        target = Target(path, *(str(argument) for argument in arguments), **options)
+        targets.append(target)
+        return target
+
+    yield run
+    for target in targets:
+        target.end()
+
+
+@pytest.fixture
+def as_nobody() -> list[str]:
+    """The prefix of a command that runs as an ordinary user; skips when the tests themselves run as one."""
+    if os.getuid() != 0:
+        pytest.skip("already an ordinary user: every test is this test")
+    return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]

@@ -1,0 +1,1 @@
+"""Bytes to XOR-compressed bytes and back: pure functions."""

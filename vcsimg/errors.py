@@ -1,0 +1,203 @@
+"""Everything that vcsimg raises on purpose.
+
+    VcsimgError
+    ├── ProcessError                a live process cannot be used: carries pid
+    │   ├── NoSuchProcess
+    │   ├── NotPermitted            other user, ptrace_scope, container: carries reason
+    │   ├── AlreadyTraced           carries the tracer's pid
+    │   ├── UnsupportedProcess      kernel thread, zombie, 32-bit: carries reason
+    │   ├── ProcessChanged          it ended, or called exec, while it was being used
+    │   ├── StopTimeout             a thread did not stop (uninterruptible sleep, vfork)
+    │   └── BorrowError             a borrowed system call is impossible (seccomp, no code) or failed
+    ├── AccessError                 memory cannot be read or written: carries pid, address, length, done
+    ├── ImageError                  a stored image cannot be used
+    │   ├── DamagedImage            carries where: capture, process, region, page
+    │   ├── NewerFormat             written by a later vcsimg
+    │   └── HostileImage            well-formed as git objects, but not an image that vcsimg would write
+    ├── StoreError                  a repository cannot be used: carries path
+    │   ├── RepositoryMissing
+    │   ├── RepositoryReadOnly
+    │   ├── RepositoryBusy          another vcsimg writes the same branch: carries the owner's pid
+    │   ├── DiskFull
+    │   └── UnknownRevision
+    ├── RestoreError                a capture cannot be run again: carries resource, reason, option
+    └── UnsupportedKernel           this kernel lacks a facility: carries facility
+
+Errors carry facts as attributes. `remedy` says in one sentence what the user can do; the command line prints it below.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+
+
+class VcsimgError(Exception):
+    """Base of every error raised on purpose. `str(error)` is one sentence for the user."""
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class ProcessError(VcsimgError):
+    """A live process cannot be used."""
+
+    def __init__(self, pid: int, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(f"process {pid}: {message}", remedy=remedy)
+        self.pid = pid
+
+
+class NoSuchProcess(ProcessError):
+    def __init__(self, pid: int) -> None:
+        super().__init__(pid, "no such process", remedy="Look for the pid with ps or pgrep.")
+
+
+class NotPermitted(ProcessError):
+    def __init__(self, pid: int, reason: str, *, remedy: str | None = None) -> None:
+        super().__init__(pid, f"not permitted: {reason}", remedy=remedy)
+        self.reason = reason
+
+
+class AlreadyTraced(ProcessError):
+    def __init__(self, pid: int, tracer: int) -> None:
+        super().__init__(
+            pid,
+            f"already traced by process {tracer}",
+            remedy=f"Detach the debugger or strace that is process {tracer}, then try again.",
+        )
+        self.tracer = tracer
+
+
+class UnsupportedProcess(ProcessError):
+    def __init__(self, pid: int, reason: str, *, remedy: str | None = None) -> None:
+        super().__init__(pid, reason, remedy=remedy)
+        self.reason = reason
+
+
+class ProcessChanged(ProcessError):
+    """It ended, or called exec, while it was being used."""
+
+
+class StopTimeout(ProcessError):
+    def __init__(self, pid: int, tid: int, seconds: float, state: str) -> None:
+        super().__init__(
+            pid,
+            f"thread {tid} did not stop within {seconds:g} s ({state})",
+            remedy="It waits inside the kernel (disk, network file system, vfork). Try again when it has moved on.",
+        )
+        self.tid = tid
+        self.seconds = seconds
+        self.state = state
+
+
+class BorrowError(ProcessError):
+    def __init__(self, pid: int, message: str, *, errno: int | None = None, remedy: str | None = None) -> None:
+        super().__init__(pid, message, remedy=remedy)
+        self.errno = errno
+
+
+class AccessError(VcsimgError):
+    """Memory cannot be read or written. `done` bytes, from `address` on, were transferred before the failure."""
+
+    def __init__(self, pid: int | None, address: int, length: int, done: int, errno: int = _errno.EFAULT) -> None:
+        where = f"process {pid}: " if pid is not None else ""
+        super().__init__(f"{where}cannot access {length} bytes at {address:#x}: {os.strerror(errno)} after {done} bytes")
+        self.pid = pid
+        self.address = address
+        self.length = length
+        self.done = done
+        self.errno = errno
+
+
+class ImageError(VcsimgError):
+    """A stored image cannot be used."""
+
+
+class DamagedImage(ImageError):
+    """Stored bytes are not what was captured. `where` names capture, process, region, page as far as known."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(
+            f"{where}: {reason}", remedy="Run `vcsimg fsck` to see what else is damaged, and fetch the objects from a copy."
+        )
+        self.where = where
+        self.reason = reason
+
+
+class NewerFormat(ImageError):
+    def __init__(self, where: str, number: int, known: int) -> None:
+        super().__init__(
+            f"{where}: image format {number}, and this vcsimg knows formats up to {known}", remedy="Install a newer vcsimg."
+        )
+        self.number = number
+
+
+class HostileImage(ImageError):
+    """Well-formed git objects that no vcsimg would write."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}", remedy="Do not trust this image: it was not written by vcsimg.")
+        self.where = where
+        self.reason = reason
+
+
+class StoreError(VcsimgError):
+    """A repository cannot be used."""
+
+    def __init__(self, path: str, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(f"{path}: {message}", remedy=remedy)
+        self.path = path
+
+
+class RepositoryMissing(StoreError):
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            path, "no vcsimg repository here", remedy="Make one with `vcsimg init`, or name one with --repo or VCSIMG_REPO."
+        )
+
+
+class RepositoryReadOnly(StoreError):
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "the repository cannot be written", remedy="Check its owner and permissions, or use --repo.")
+
+
+class RepositoryBusy(StoreError):
+    def __init__(self, path: str, branch: str, owner: int | None) -> None:
+        who = f"process {owner}" if owner else "another process"
+        super().__init__(
+            path,
+            f"{who} is already writing branch {branch}",
+            remedy="For one more capture of a process that is being recorded, use `vcsimg snap`.",
+        )
+        self.branch = branch
+        self.owner = owner
+
+
+class DiskFull(StoreError):
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            path, "no space left on the device", remedy="Make room; what was committed before is whole, and recording can go on."
+        )
+
+
+class UnknownRevision(StoreError):
+    def __init__(self, path: str, revision: str) -> None:
+        super().__init__(path, f"unknown revision {revision!r}", remedy="`vcsimg log --all` lists what there is.")
+        self.revision = revision
+
+
+class RestoreError(VcsimgError):
+    """A capture cannot be run again. `option`, if any, would allow going on without the resource."""
+
+    def __init__(self, resource: str, reason: str, *, option: str | None = None) -> None:
+        super().__init__(f"cannot restore {resource}: {reason}", remedy=f"{option} restores without it." if option else None)
+        self.resource = resource
+        self.reason = reason
+        self.option = option
+
+
+class UnsupportedKernel(VcsimgError):
+    def __init__(self, facility: str, reason: str) -> None:
+        super().__init__(f"this kernel does not offer {facility}: {reason}", remedy="`vcsimg doctor` says what it offers.")
+        self.facility = facility

@@ -1,0 +1,1 @@
+"""From a Snapshot to files that other tools read."""

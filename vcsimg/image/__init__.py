@@ -1,0 +1,1 @@
+"""The image model: pure data, no I/O. Imports errors only."""

@@ -1,0 +1,1 @@
+"""What Linux offers: one module per facility. Imports errors only."""

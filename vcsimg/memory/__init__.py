@@ -1,0 +1,1 @@
+"""Fast access to another process's memory."""

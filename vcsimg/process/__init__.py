@@ -1,0 +1,1 @@
+"""A live process held still, and given back as it was."""
