@@ -20,6 +20,7 @@
     │   ├── RepositoryBusy          another vcsimg writes the same branch: carries the owner's pid
     │   ├── DiskFull
     │   └── UnknownRevision
+    ├── ExportError                 a file to export to cannot be written: carries path
     ├── RestoreError                a capture cannot be run again: carries resource, reason, option
     └── UnsupportedKernel           this kernel lacks a facility: carries facility
 
@@ -185,6 +186,14 @@ class UnknownRevision(StoreError):
     def __init__(self, path: str, revision: str) -> None:
         super().__init__(path, f"unknown revision {revision!r}", remedy="`vcsimg log --all` lists what there is.")
         self.revision = revision
+
+
+class ExportError(VcsimgError):
+    """A file to export to cannot be written."""
+
+    def __init__(self, path: str, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(f"{path}: {message}", remedy=remedy)
+        self.path = path
 
 
 class RestoreError(VcsimgError):
