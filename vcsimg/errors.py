@@ -99,9 +99,15 @@ class BorrowError(ProcessError):
 
 
 class AccessError(VcsimgError):
-    """Memory cannot be read or written. `done` bytes, from `address` on, were transferred before the failure."""
+    """Memory cannot be read or written. `done` bytes, from `address` on, were transferred before the failure.
 
-    def __init__(self, pid: int | None, address: int, length: int, done: int, errno: int = _errno.EFAULT) -> None:
+    When several ranges were asked for in one call, `address` and `length` are those of the range that failed, and `earlier` bytes of
+    the ranges before it were transferred too.
+    """
+
+    def __init__(
+        self, pid: int | None, address: int, length: int, done: int, errno: int = _errno.EFAULT, *, earlier: int = 0
+    ) -> None:
         where = f"process {pid}: " if pid is not None else ""
         super().__init__(f"{where}cannot access {length} bytes at {address:#x}: {os.strerror(errno)} after {done} bytes")
         self.pid = pid
@@ -109,6 +115,7 @@ class AccessError(VcsimgError):
         self.length = length
         self.done = done
         self.errno = errno
+        self.earlier = earlier
 
 
 class ImageError(VcsimgError):
