@@ -1,0 +1,106 @@
+"""Section `status`: what a process is, where it stands, and what it may do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vcsimg.image.sections.item import Hex, Item, Octal
+from vcsimg.image.sections.names import Personality, SeccompMode, SignalNumber
+
+
+@dataclass(frozen=True, slots=True)
+class Identity(Item, kind="process"):
+    """Who the process is among the others."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    namespace_pids: tuple[int, ...]
+    start: int
+    exit_signal: SignalNumber
+    stopped: bool
+    umask: Octal
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Item, kind="command"):
+    """The program that it runs."""
+
+    name: str
+    exe: str | None
+    device: str | None
+    inode: int | None
+    deleted: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Directory(Item, kind="directory"):
+    """Where its paths begin: role `cwd` or `root`."""
+
+    role: str
+    path: str
+    device: str | None
+    inode: int | None
+    mount: int | None
+    deleted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials(Item, kind="credentials"):
+    """What a thread may do. In `status` the main thread's; a thread that differs has its own."""
+
+    uid: tuple[int, ...]
+    gid: tuple[int, ...]
+    groups: tuple[int, ...]
+    inheritable: Hex
+    permitted: Hex
+    effective: Hex
+    bounding: Hex
+    ambient: Hex
+    securebits: Hex | None
+    no_new_privs: bool
+    seccomp: SeccompMode
+    seccomp_filters: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Security(Item, kind="security"):
+    """What others may do with it, and how the kernel treats its calls."""
+
+    dumpable: int | None
+    personality: Hex | None
+    personality_flags: Personality | None
+    label: str | None
+    loginuid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBounds(Item, kind="memory"):
+    """The bounds that PR_SET_MM_MAP sets: addresses, ends exclusive."""
+
+    start_code: Hex
+    end_code: Hex
+    start_data: Hex
+    end_data: Hex
+    start_brk: Hex
+    brk: Hex | None
+    start_stack: Hex
+    arg_start: Hex
+    arg_end: Hex
+    env_start: Hex
+    env_end: Hex
+
+
+@dataclass(frozen=True, slots=True)
+class Settings(Item, kind="settings"):
+    """What prctl(2) and files of /proc set for the whole process."""
+
+    oom_score_adj: int | None
+    coredump_filter: Hex | None
+    subreaper: bool | None
+    thp_disable: int | None
+    memory_merge: bool | None
+    mdwe: Hex | None
+    tsc: int | None
+    mce_kill: int | None
