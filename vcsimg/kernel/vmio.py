@@ -1,8 +1,8 @@
-"""process_vm_readv(2) and process_vm_writev(2): bytes between two address spaces with one copy. Linux 3.2, CONFIG_CROSS_MEMORY_ATTACH.
+"""process_vm_readv(2) and process_vm_writev(2): bytes between two address spaces with one copy.
 
-They honour page protection, need the right to ptrace the process, and do not need it to be stopped. A transfer that meets memory it cannot
-use stops there, at the page, and returns how much it moved (mm/process_vm_access.c, process_vm_rw_core()); it fails only when
-that is nothing.
+Linux 3.2, CONFIG_CROSS_MEMORY_ATTACH. They honour page protection, need the right to ptrace the process, and do not need it to be
+stopped. A transfer that meets memory it cannot use stops there, at the page, and returns how much it moved
+(mm/process_vm_access.c, process_vm_rw_core()); it fails only when that is nothing.
 """
 
 from __future__ import annotations
