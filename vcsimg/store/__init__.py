@@ -1,1 +1,7 @@
-"""From a Snapshot to git and back: the only room that knows git."""
+"""Snapshot ↔ git. The only room that knows pygit2, git's files or the git command."""
+
+from vcsimg.store.names import branch_name
+from vcsimg.store.refs import Branch
+from vcsimg.store.repository import Capture, Repository
+
+__all__ = ["Branch", "Capture", "Repository", "branch_name"]

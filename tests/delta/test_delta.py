@@ -1,0 +1,217 @@
+"""Deltas: what is encoded comes back, chains compose, and hostile blobs are refused before they cost anything."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vcsimg.delta import Delta, PieceState, StateMismatch, describe, encode, merge, page_hashes, parse
+from vcsimg.delta.units import PAGE, PAGES, PIECE
+from vcsimg.errors import DamagedImage, HostileImage, ImageError, NewerFormat
+from vcsimg.image import units
+
+ADDRESS = 0x7F1234400000
+
+
+class Content:
+    """A piece in plain form, to compare with."""
+
+    def __init__(self) -> None:
+        self.own = np.zeros(PAGES, bool)
+        self.data = np.zeros((PAGES, PAGE), np.uint8)
+
+    def change(self, state: PieceState, pages: list[int], fill: list[bytes | None]) -> Delta | None:
+        """Set pages (None: no own content) and encode that."""
+        index = np.array(pages, np.uint16)
+        old, had = self.data[index].copy(), self.own[index].copy()
+        for page, content in zip(pages, fill, strict=True):
+            self.own[page] = content is not None
+            self.data[page] = np.frombuffer((content or b"").ljust(PAGE, b"\0"), np.uint8)
+        return encode(ADDRESS, index, old, had, self.data[index].copy(), self.own[index].copy(), state)
+
+    def apply(self, delta: Delta) -> None:
+        """Apply a delta as a reader would."""
+        assert np.array_equal(self.own[delta.pages], delta.had)
+        self.data[delta.pages] ^= delta.rows("test")
+        self.own[delta.pages] = delta.has
+
+
+changes = st.lists(
+    st.dictionaries(
+        st.integers(0, 7).map(lambda page: page * 73), st.none() | st.binary(max_size=6), min_size=1, max_size=5
+    ),
+    min_size=1,
+    max_size=8,
+)  # fmt: skip
+
+
+def test_sizes_are_those_of_the_image_model() -> None:
+    assert (PAGE, PAGES, PIECE) == (units.PAGE_SIZE, units.PAGES_PER_PIECE, units.PIECE_SIZE)
+
+
+@given(changes)
+@settings(max_examples=60, deadline=None)
+def test_any_sequence_comes_back_step_by_step_and_merged(steps: list[dict[int, bytes | None]]) -> None:
+    """Each delta, read back from its bytes, leads to the model's content and state; all merged lead there at once."""
+    model, state = Content(), PieceState()
+    reader = Content()
+    deltas = []
+    for step in steps:
+        pages = sorted(step)
+        delta = model.change(state, pages, [step[page] for page in pages])
+        if delta is not None:
+            again = parse(delta.bytes(), "test")
+            assert again.bytes() == delta.bytes()
+            reader.apply(again)
+            deltas.append(again)
+        assert np.array_equal(reader.data, model.data)
+        assert np.array_equal(reader.own, model.own)
+        own = np.flatnonzero(model.own).astype(np.uint16)
+        assert state.digest == int(np.bitwise_xor.reduce(page_hashes(model.data[own], own), initial=0))
+    if deltas:
+        assert deltas[-1].after == state.digest
+        merged = merge(deltas, "test")
+        at_once = Content()
+        if merged is not None:
+            assert (merged.before, merged.after) == (0, state.digest)
+            at_once.apply(parse(merged.bytes(), "test"))
+        assert np.array_equal(at_once.data, model.data)
+        assert np.array_equal(at_once.own, model.own)
+
+
+def test_a_delta_leads_back_too() -> None:
+    """Applied to what it leads to, a delta gives what it leads from, with the pages that had own content."""
+    model, state = Content(), PieceState()
+    model.change(state, [1, 2, 3], [b"a", b"", b"c"])
+    before = (model.own.copy(), model.data.copy())
+    delta = model.change(state, [1, 2, 9], [b"x", None, b"new"])
+    assert delta is not None
+    model.data[delta.pages] ^= delta.rows("test")
+    model.own[delta.pages] = delta.had
+    assert np.array_equal(model.own, before[0])
+    assert np.array_equal(model.data, before[1])
+
+
+def test_pages_that_did_not_change_are_not_named() -> None:
+    model, state = Content(), PieceState()
+    model.change(state, [0, 1, 2], [b"a", b"b", b"c"])
+    delta = model.change(state, [0, 1, 2], [b"a", b"B", b"c"])
+    assert delta is not None
+    assert delta.pages.tolist() == [1]
+    assert model.change(state, [0, 1, 2], [b"a", b"B", b"c"]) is None
+
+
+def test_wrong_old_content_is_noticed() -> None:
+    """A delta from content that never was would damage every later capture."""
+    model, state = Content(), PieceState()
+    model.change(state, [5], [b"a"])
+    before = state.digest
+    model.data[5, 0] ^= 1
+    with pytest.raises(StateMismatch):
+        model.change(state, [5], [b"c"])
+    assert state.digest == before
+
+
+def test_random_pages_are_stored_raw_and_zeros_cost_nothing() -> None:
+    rows = np.random.default_rng(1).integers(0, 256, (8, PAGE), np.uint8)
+    flags = np.ones(8, bool)
+    pages = np.arange(8, dtype=np.uint16)
+    delta = encode(ADDRESS, pages, None, ~flags, rows, flags, PieceState())
+    assert delta is not None
+    assert len(delta.payload) == 8 * PAGE
+    sparse = np.zeros((8, PAGE), np.uint8)
+    sparse[:, 100] = 1
+    delta = encode(ADDRESS, pages, None, ~flags, sparse, flags, PieceState())
+    assert delta is not None
+    assert len(delta.payload) < 100
+
+
+def test_merging_refuses_deltas_that_do_not_follow() -> None:
+    model, state = Content(), PieceState()
+    one = model.change(state, [1], [b"a"])
+    model.change(state, [1], [b"b"])
+    three = model.change(state, [1], [b"c"])
+    assert one is not None
+    assert three is not None
+    with pytest.raises(DamagedImage):
+        merge([one, three], "test")
+
+
+def test_description_names_pages_and_bytes() -> None:
+    model, state = Content(), PieceState()
+    key = model.change(state, [0, 3], [b"abc", b"d"])
+    delta = model.change(state, [0, 3, 4], [b"aXc", None, b"n"])
+    assert key is not None
+    assert delta is not None
+    assert describe(key.bytes()).splitlines()[1] == "7f1234400000 3 bytes from 7f1234400000 to 7f1234400002"
+    assert describe(delta.bytes()).splitlines()[1:] == [
+        "7f1234400000 1 byte from 7f1234400001 to 7f1234400001",
+        "7f1234403000 gone",
+        "7f1234404000 new, 1 byte from 7f1234404000 to 7f1234404000",
+    ]
+
+
+def _blob(*, index: list[int], payload: bytes, codec: int = 1, hashes: int | None = None, count: int | None = None) -> bytes:
+    held = len(index) if hashes is None else hashes
+    head = struct.pack("<3sBBBHQQQ", b"VXD", 1, codec, 0, len(index) if count is None else count, ADDRESS, 0, 1)
+    return head + struct.pack(f"<{len(index)}H", *index) + bytes(8 * held) + payload
+
+
+GOOD = zstandard.compress(bytes(PAGE))
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        b"",
+        b"VXD\x01",
+        b"XXX" + _blob(index=[0x4001], payload=GOOD)[3:],
+        _blob(index=[], payload=b""),
+        _blob(index=[0x4001], payload=GOOD, count=513),
+        _blob(index=[0x4001], payload=GOOD, count=2),
+        _blob(index=[0x4002, 0x4001], payload=GOOD),
+        _blob(index=[0x4001, 0x4001], payload=GOOD),
+        _blob(index=[0x0200], payload=GOOD),
+        _blob(index=[0xC001], payload=GOOD, hashes=0),
+        _blob(index=[0x4001], payload=b"", hashes=0),
+        _blob(index=[0x4001], payload=b"no frame"),
+        _blob(index=[0x4001], payload=zstandard.compress(bytes(1 << 30))),
+        _blob(index=[0x4001], payload=zstandard.compress(bytes(PAGE - 1))),
+        _blob(index=[0x4001], payload=GOOD[:-1]),
+        _blob(index=[0x4001], payload=GOOD + b"x"),
+        _blob(index=[0x4001], payload=bytes(PAGE - 1), codec=0),
+        _blob(index=[0x4001], payload=GOOD, codec=9),
+    ],
+)
+def test_hostile_blobs_are_refused(blob: bytes) -> None:
+    with pytest.raises(ImageError):
+        parse(blob, "test").rows("test")
+
+
+def test_a_frame_that_claims_much_is_refused_unread() -> None:
+    """A frame of 13 bytes may claim 2^40 bytes: no memory is taken for it."""
+    claims = b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 1 << 40)
+    with pytest.raises(HostileImage):
+        parse(_blob(index=[0x4001], payload=claims), "test").rows("test")
+
+
+def test_a_newer_blob_is_called_newer() -> None:
+    blob = bytearray(_blob(index=[0x4001], payload=GOOD))
+    blob[3] = 2
+    with pytest.raises(NewerFormat):
+        parse(bytes(blob), "test")
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_are_read_or_refused(tail: bytes) -> None:
+    for blob in (tail, b"VXD\x01" + tail, _blob(index=[0x4001], payload=b"")[:-8] + tail):
+        try:
+            parse(blob, "test").rows("test")
+        except ImageError:
+            continue

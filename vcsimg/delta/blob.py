@@ -1,0 +1,85 @@
+"""The bytes of a keyframe or delta blob: docs/image-format.md draws them."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from vcsimg.delta import codec
+from vcsimg.delta.units import PAGE, PAGES, PIECE, Flags, Hashes, Indexes, Rows
+from vcsimg.errors import DamagedImage, HostileImage, NewerFormat
+
+MAGIC = b"VXD"
+VERSION = 1
+_HEADER = struct.Struct("<3sBBBHQQQ")
+_PAGE_BITS = 0x1FF
+_NOT_BEFORE = 0x4000
+_NOT_AFTER = 0x8000
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A keyframe or delta, its payload still coded.
+
+    address of the piece; state `before` and `after`; pages (n,) ascending; had (n,), has (n,): the page has own content
+    before, after; hashes (m,): of the m pages that have it after, in order.
+    """
+
+    address: int
+    before: int
+    after: int
+    pages: Indexes
+    had: Flags
+    has: Flags
+    hashes: Hashes
+    codec: int
+    payload: bytes | memoryview
+
+    @property
+    def is_key(self) -> bool:
+        """It leads from the empty piece."""
+        return self.before == 0 and not self.had.any()
+
+    def rows(self, where: str) -> Rows:
+        """The XOR of the pages' contents, (n, 4096), read-only. Raises DamagedImage, HostileImage."""
+        return codec.as_rows(codec.unpack(self.codec, self.payload, len(self.pages) * PAGE, where), len(self.pages))
+
+    def bytes(self) -> bytes:
+        """The blob."""
+        index = (
+            self.pages | np.where(self.had, 0, _NOT_BEFORE).astype(np.uint16) | np.where(self.has, 0, _NOT_AFTER).astype(np.uint16)
+        )
+        header = _HEADER.pack(MAGIC, VERSION, self.codec, 0, len(self.pages), self.address, self.before, self.after)
+        return b"".join((header, index.tobytes(), self.hashes.astype("<u8").tobytes(), self.payload))
+
+
+def parse(blob: bytes | memoryview, where: str) -> Delta:
+    """A blob's parts, checked. `where` names it in errors. Raises HostileImage, NewerFormat, DamagedImage."""
+    view = memoryview(blob)
+    if len(view) < _HEADER.size:
+        raise DamagedImage(where, f"cut off after {len(view)} bytes")
+    magic, version, number, zero, count, address, before, after = _HEADER.unpack_from(view)
+    if magic != MAGIC or zero:
+        raise HostileImage(where, "not a piece's keyframe or delta")
+    if version != VERSION:
+        raise NewerFormat(where, version, VERSION)
+    if not 0 < count <= PAGES or address % PIECE:
+        raise HostileImage(where, f"{count} pages at {address:#x}")
+    position = _HEADER.size + 2 * count
+    if len(view) < position:
+        raise DamagedImage(where, f"cut off after {len(view)} bytes")
+    index = np.frombuffer(view, "<u2", count, _HEADER.size).astype(np.uint16, copy=False)
+    pages: Indexes = index & np.uint16(_PAGE_BITS)
+    had = (index & _NOT_BEFORE) == 0
+    has = (index & _NOT_AFTER) == 0
+    if (index & ~np.uint16(_PAGE_BITS | _NOT_BEFORE | _NOT_AFTER)).any() or (pages[1:] <= pages[:-1]).any():
+        raise HostileImage(where, "its index is not in order")
+    if not (had | has).all():
+        raise HostileImage(where, "it names a page that never had own content")
+    held = int(np.count_nonzero(has))
+    if len(view) < position + 8 * held:
+        raise DamagedImage(where, f"cut off after {len(view)} bytes")
+    hashes = np.frombuffer(view, "<u8", held, position).astype(np.uint64, copy=False)
+    return Delta(address, before, after, pages, had, has, hashes, number, view[position + 8 * held :])

@@ -1,0 +1,113 @@
+"""Old and new pages → delta; several deltas → one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vcsimg.delta import codec
+from vcsimg.delta.blob import Delta
+from vcsimg.delta.hashes import PieceState, fold, page_hashes
+from vcsimg.delta.units import PAGE, PAGES, Flags, Indexes, Rows
+from vcsimg.errors import DamagedImage
+
+
+class StateMismatch(Exception):
+    """The old contents given are not what the state says: a delta from them would lead nowhere."""
+
+
+def encode(
+    address: int, pages: Indexes, old: Rows | None, had: Flags, new: Rows, has: Flags, state: PieceState, *, trust_old: bool = False
+) -> Delta | None:
+    """The delta from old to new pages of a piece, and `state` brought to what it leads to. None when nothing changed.
+
+    pages (n,) ascending; old and new (n, 4096) uint8, C-contiguous rows; rows where had / has (n,) is False are taken as zeros.
+    old None: all zeros (had all False). trust_old: the old pages were verified already; otherwise their hashes are compared.
+    Raises StateMismatch, and leaves `state` as it was.
+    """
+    new = _only(new, has)
+    if old is None:
+        changed = had | has
+        rows = new
+        if not changed.all():
+            rows, pages, had, has = rows[changed], pages[changed], had[changed], has[changed]
+        kept = rows
+    else:
+        old = _only(old, had)
+        rows = np.bitwise_xor(old, new)
+        changed = rows.view(np.uint64).any(axis=1) | (had != has)
+        if not changed.all():
+            rows, pages, had, has, old = rows[changed], pages[changed], had[changed], has[changed], old[changed]
+            kept = new[changed]
+        else:
+            kept = new
+    if not len(pages):
+        return None
+    if not np.array_equal(state.own[pages], had) or not (trust_old or old is None or state.matches(pages, old, had)):
+        raise StateMismatch
+    before = state.digest
+    hashes = page_hashes(kept[has], pages[has])
+    state.update(pages, has, hashes)
+    number, payload = codec.pack(np.ascontiguousarray(rows))
+    return Delta(address, before, state.digest, pages, had, has, hashes, number, payload)
+
+
+def _only(rows: Rows, flags: Flags) -> Rows:
+    """The rows, zeros where the flag is not set."""
+    if flags.all():
+        return rows
+    rows = rows.copy()
+    rows[~flags] = 0
+    return rows
+
+
+def merge(deltas: Sequence[Delta], where: str) -> Delta | None:
+    """One delta that leads where several, each from where the one before ended, lead; None when that is where they began.
+
+    Raises DamagedImage when they do not follow one another.
+    """
+    index = np.full(PAGES, -1, np.int32)
+    named = np.unique(np.concatenate([delta.pages for delta in deltas]))
+    index[named] = np.arange(len(named))
+    rows = np.zeros((len(named), PAGE), np.uint8)
+    had = np.zeros(len(named), bool)
+    has = np.zeros(len(named), bool)
+    seen = np.zeros(len(named), bool)
+    hashes = np.zeros(len(named), np.uint64)
+    after = deltas[0].before
+    for delta in deltas:
+        at = index[delta.pages]
+        if delta.before != after or not np.array_equal(has[at][seen[at]], delta.had[seen[at]]):
+            raise DamagedImage(where, "its deltas do not follow one another")
+        after = delta.after
+        rows[at] ^= delta.rows(where)
+        first = at[~seen[at]]
+        had[first] = delta.had[~seen[at]]
+        seen[at] = True
+        has[at] = delta.has
+        hashes[at] = 0
+        hashes[at[delta.has]] = delta.hashes
+    kept = rows.view(np.uint64).any(axis=1) | (had != has)
+    if not kept.any():
+        return None
+    number, payload = codec.pack(np.ascontiguousarray(rows[kept]))
+    return Delta(
+        deltas[0].address,
+        deltas[0].before,
+        after,
+        named[kept].astype(np.uint16),
+        had[kept],
+        has[kept],
+        hashes[kept & has],
+        number,
+        payload,
+    )
+
+
+def keyframe(address: int, own: Flags, data: Rows, state: PieceState) -> Delta:
+    """The keyframe of a piece: own (512,), data (512, 4096), and its state, verified before."""
+    pages = np.flatnonzero(own).astype(np.uint16)
+    number, payload = codec.pack(np.ascontiguousarray(data[pages]))
+    flags = np.ones(len(pages), bool)
+    return Delta(address, 0, fold(state.hashes[pages]), pages, ~flags, flags, state.hashes[pages], number, payload)

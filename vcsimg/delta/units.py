@@ -1,0 +1,19 @@
+"""Sizes that the blob format fixes, and the array types of this package."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+PAGE = 4096
+PAGES = 512
+PIECE = PAGE * PAGES
+
+Rows = npt.NDArray[np.uint8]
+"""Page contents: shape (n, PAGE)."""
+Flags = npt.NDArray[np.bool_]
+"""One flag a page: shape (n,)."""
+Indexes = npt.NDArray[np.uint16]
+"""Page numbers within a piece, ascending: shape (n,), each 0 … 511."""
+Hashes = npt.NDArray[np.uint64]
+"""Page hashes: shape (n,)."""

@@ -1,0 +1,96 @@
+"""The chain of a piece: reading it, checking it, rebuilding the piece from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from vcsimg.delta import Delta, PieceState, page_hashes, parse
+from vcsimg.errors import DamagedImage, HostileImage
+from vcsimg.image.pages import Piece
+from vcsimg.image.units import PAGE_SHIFT, PIECE_SHIFT
+from vcsimg.store.layout import parse_blob_name
+from vcsimg.store.objects import BLOB, Entry, Objects, Oid
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One blob of a chain: the version that it leads to, and its id."""
+
+    version: int
+    key: bool
+    oid: Oid
+
+
+def links(entries: Mapping[str, Entry], where: str) -> list[Link]:
+    """The links of a piece's directory, keyframe first. Raises HostileImage."""
+    found = []
+    for name, entry in entries.items():
+        parsed = parse_blob_name(name)
+        if parsed is None or entry.is_tree:
+            raise HostileImage(where, f"{name!r} does not belong to a chain")
+        found.append(Link(parsed[0], parsed[1], entry.oid))
+    found.sort(key=lambda link: link.version)
+    if not found or not found[0].key or any(link.key for link in found[1:]):
+        raise HostileImage(where, "a chain is one keyframe and the deltas after it")
+    if any(one.version == two.version for one, two in pairwise(found)):
+        raise HostileImage(where, "two deltas lead to one version")
+    return found
+
+
+def read_delta(objects: Objects, link: Link, number: int, where: str) -> Delta:
+    """The blob of a link, its header checked against its place. Raises DamagedImage, HostileImage."""
+    delta = parse(objects.read(link.oid, BLOB, where, verify=False), where)
+    if delta.address != number << PIECE_SHIFT:
+        raise HostileImage(where, f"a blob of the piece at {delta.address:#x}")
+    if link.key and not delta.is_key:
+        raise HostileImage(where, "its keyframe leads from other content")
+    return delta
+
+
+def check_state(deltas: Iterable[Delta], where: str) -> PieceState:
+    """The state that a chain leads to, from the headers alone. Raises DamagedImage where they do not follow one another."""
+    state = PieceState()
+    for delta in deltas:
+        if delta.before != state.digest or not np.array_equal(state.own[delta.pages], delta.had):
+            raise DamagedImage(where, "its deltas do not follow one another")
+        state.update(delta.pages, delta.has, delta.hashes)
+        if state.digest != delta.after:
+            raise DamagedImage(where, "a delta does not lead to the state that it names")
+    if state.empty:
+        raise HostileImage(where, "a chain that leads to an empty piece")
+    return state
+
+
+def rebuild(deltas: Sequence[Delta], state: PieceState, where: str) -> Piece:
+    """The piece that a chain leads to, every page verified. `state` is what `check_state` gave. Raises DamagedImage."""
+    piece = Piece.empty()
+    for delta in deltas:
+        piece.data[delta.pages] ^= delta.rows(where)
+    verify(piece, state, where)
+    piece.own[:] = state.own
+    return piece
+
+
+def verify(piece: Piece, state: PieceState, where: str) -> None:
+    """Compare the content of every page with the state's hash, and every other page with zeros. Raises DamagedImage."""
+    pages = np.flatnonzero(state.own).astype(np.uint16)
+    full = len(pages) == len(state.own)
+    rows = piece.data if full else piece.data[pages]
+    wrong = pages[page_hashes(rows, pages) != state.hashes[pages]]
+    if not len(wrong) and not full:
+        others = np.flatnonzero(~state.own)
+        wrong = others[piece.data[others].any(axis=1)].astype(np.uint16)
+    if len(wrong):
+        raise DamagedPage(where, int(wrong[0]))
+
+
+class DamagedPage(DamagedImage):
+    """A page's content is not what its hash says. `page` is its number in the piece."""
+
+    def __init__(self, where: str, page: int) -> None:
+        super().__init__(where, f"page {page << PAGE_SHIFT:#x} of the piece is not what was captured")
+        self.page = page

@@ -1,0 +1,40 @@
+"""What the operating system and libgit2 say, in the words of vcsimg.errors."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pygit2
+
+from vcsimg.errors import DiskFull, RepositoryReadOnly, StoreError, VcsimgError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Every failure of the block below becomes a StoreError that names the repository."""
+    try:
+        yield
+    except VcsimgError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFull(str(path)) from error
+        if error.errno in _READ_ONLY:
+            raise RepositoryReadOnly(str(path)) from error
+        raise StoreError(str(path), str(error)) from error
+    except (pygit2.GitError, KeyError, ValueError) as error:
+        text = str(error)
+        lower = text.lower()
+        if "no space left" in lower or "quota exceeded" in lower:
+            raise DiskFull(str(path)) from error
+        if "permission denied" in lower or "read-only" in lower:
+            raise RepositoryReadOnly(str(path)) from error
+        if isinstance(error, pygit2.GitError):
+            raise StoreError(str(path), text) from error
+        raise

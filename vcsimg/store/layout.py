@@ -1,0 +1,69 @@
+"""Where things stand in a commit's tree: docs/image-format.md, "The tree of a commit"."""
+
+from __future__ import annotations
+
+import re
+
+from vcsimg.image.units import PIECE_SHIFT
+
+FORMAT = 1
+FORMAT_TEXT = f"vcsimg {FORMAT}\n".encode()
+
+NOT_SECTIONS = frozenset({"map", "mapped", "threads", "memory", "unreadable"})
+"""Names below proc/<pid>/ that have a meaning of their own."""
+
+_HIGH = re.compile(r"(?:0|[1-9a-f][0-9a-f]{0,7})\Z")
+_DIGIT = re.compile(r"[0-9a-f]\Z")
+_EVEN = re.compile(r"[02468ace]\Z")
+_BLOB = re.compile(r"([0-9a-f]{8})\.(key|xor)\Z")
+_SECTION = re.compile(r"[a-z][a-z0-9_-]*\Z")
+_NUMBER = re.compile(r"[1-9][0-9]{0,9}\Z")
+
+DEPTH = 4
+"""Directories from memory/ down to a piece's own."""
+
+
+def piece_path(number: int) -> tuple[str, str, str, str]:
+    """The names below memory/ of a piece's directory."""
+    address = number << PIECE_SHIFT
+    return (f"{address >> 32:x}", f"{address >> 28 & 15:x}", f"{address >> 24 & 15:x}", f"{address >> 20 & 15:x}")
+
+
+def piece_number(names: tuple[str, ...]) -> int | None:
+    """The piece that a path below memory/ spells, or None when it spells none."""
+    if len(names) != DEPTH or not _HIGH.match(names[0]):
+        return None
+    if not all(_DIGIT.match(name) for name in names[1:]) or not _EVEN.match(names[3]):
+        return None
+    return int(names[0] + names[1] + names[2] + names[3], 16) >> (PIECE_SHIFT - 20)
+
+
+def blob_name(version: int, key: bool) -> str:
+    """The name of a keyframe or delta."""
+    return f"{version:08x}.{'key' if key else 'xor'}"
+
+
+def parse_blob_name(name: str) -> tuple[int, bool] | None:
+    """(version, is keyframe), or None when it is no name of a blob."""
+    found = _BLOB.match(name)
+    return (int(found[1], 16), found[2] == "key") if found else None
+
+
+def is_section(name: str) -> bool:
+    """Whether a file below proc/<pid>/ is a section."""
+    return bool(_SECTION.match(name)) and name not in NOT_SECTIONS
+
+
+def parse_id(name: str) -> int | None:
+    """A pid or tid from a directory's or file's name."""
+    return int(name) if _NUMBER.match(name) else None
+
+
+def file_path(sha256: str) -> tuple[str, str, str]:
+    """The names of a mapped file's directory."""
+    return ("files", sha256[:2], sha256)
+
+
+def chunk_name(index: int) -> str:
+    """The name of the index-th 2 MiB of a mapped file."""
+    return f"{index:08d}.zst"

@@ -1,0 +1,217 @@
+"""Writes git packs (gitformat-pack(5)): pack version 2, index version 2.
+
+libgit2 deflates every blob at level 6 and hashes at a sixth of hashlib's speed; payloads here are compressed already,
+so they go into stored deflate blocks. A pack becomes visible only whole:
+
+    work/NAME.tmp ──fsync──▶ objects/pack/pack-X.keep, pack-X.pack, pack-X.idx ──fsync of the directory──▶ refs may move
+
+The .keep file tells a `git repack` or `git gc` that runs at the same time that this pack stays, although no reference
+leads to its objects yet. It goes when the reference has moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+from vcsimg.store.objects import BLOB, COMMIT, TAG, TREE, Oid, object_id
+
+TYPES = {COMMIT: 1, TREE: 2, BLOB: 3, TAG: 4}
+_IN_MEMORY = 8 << 20
+_LARGE_OFFSET = 1 << 31
+
+
+class Packed(NamedTuple):
+    """One object of a pack: where its entry begins, and the entry's CRC-32."""
+
+    oid: Oid
+    offset: int
+    crc: int
+
+
+def entry_header(kind: int, size: int) -> bytes:
+    """Type and size in front of an entry: four bits of the size, then seven a byte."""
+    byte = kind << 4 | size & 15
+    size >>= 4
+    out = bytearray()
+    while size:
+        out.append(byte | 0x80)
+        byte = size & 0x7F
+        size >>= 7
+    out.append(byte)
+    return bytes(out)
+
+
+class PackWriter:
+    """Collects objects into one pack. Small packs stay in memory until they are finished.
+
+    `known` are ids that need not be written again.
+    """
+
+    def __init__(self, pack_directory: Path, work: Path, *, sync: bool) -> None:
+        self._directory = pack_directory
+        self._work = work
+        self._sync = sync
+        self._objects: list[Packed] = []
+        self._ids: set[Oid] = set()
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._offset = 12
+        self._file: int | None = None
+        self._path: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def __contains__(self, oid: Oid) -> bool:
+        return oid in self._ids
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._offset
+
+    def add(self, kind: bytes, data: bytes, *, stored: bool = False, oid: Oid | None = None) -> Oid:
+        """Add an object, unless it is there already. `stored`: do not try to deflate it. `oid`: its id, if known."""
+        if oid is None:
+            oid = object_id(kind, data)
+        if oid in self._ids:
+            return oid
+        self.add_raw(oid, entry_header(TYPES[kind], len(data)) + zlib.compress(data, 0 if stored else 6))
+        return oid
+
+    def add_raw(self, oid: Oid, entry: bytes) -> None:
+        """Add an entry as it stands in a pack. It must not be there yet."""
+        self._ids.add(oid)
+        self._objects.append(Packed(oid, self._offset, zlib.crc32(entry)))
+        self._offset += len(entry)
+        self._parts.append(entry)
+        self._held += len(entry)
+        if self._held >= _IN_MEMORY:
+            self._spill()
+
+    def _spill(self) -> None:
+        if self._file is None:
+            self._file, name = tempfile.mkstemp(suffix=".tmp", dir=self._work)
+            self._path = Path(name)
+            _write(self._file, [bytes(12)])
+        _write(self._file, self._parts)
+        self._parts.clear()
+        self._held = 0
+
+    def finish(self) -> Path | None:
+        """Make the pack durable and visible, with a .keep file. Returns the path of that file, or None for an empty pack."""
+        if not self._objects:
+            return None
+        header = struct.pack(">4sII", b"PACK", 2, len(self._objects))
+        if self._file is None:
+            body = b"".join(self._parts)
+            digest = hashlib.sha1(header + body, usedforsecurity=False).digest()
+            self._file, name = tempfile.mkstemp(suffix=".tmp", dir=self._work)
+            self._path = Path(name)
+            _write(self._file, [header, body, digest])
+        else:
+            _write(self._file, self._parts)
+            os.pwrite(self._file, header, 0)
+            digest = _hash_file(self._file)
+            os.lseek(self._file, 0, os.SEEK_END)
+            _write(self._file, [digest])
+        self._parts.clear()
+        os.fchmod(self._file, 0o400)
+        if self._sync:
+            os.fsync(self._file)
+        os.close(self._file)
+        self._file = None
+        index, index_name = tempfile.mkstemp(suffix=".tmp", dir=self._work)
+        try:
+            _write(index, [format_index(self._objects, digest)])
+            os.fchmod(index, 0o400)
+            if self._sync:
+                os.fsync(index)
+        finally:
+            os.close(index)
+        assert self._path is not None
+        return self._publish(self._path, Path(index_name), digest)
+
+    def _publish(self, pack: Path, index: Path, digest: bytes) -> Path:
+        base = self._directory / f"pack-{digest.hex()}"
+        keep = base.with_suffix(".keep")
+        keep.write_text(f"vcsimg {os.getpid()}\n")
+        pack.rename(base.with_suffix(".pack"))
+        self._path = None
+        index.rename(base.with_suffix(".idx"))
+        if self._sync:
+            sync_directory(self._directory)
+        return keep
+
+    def abandon(self) -> None:
+        """Drop everything that is not visible yet."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None
+
+
+def format_index(objects: list[Packed], pack_digest: bytes) -> bytes:
+    """A pack index, version 2: fan-out, ids, CRCs, offsets, offsets beyond 2 GiB, two checksums."""
+    objects = sorted(objects)
+    counts = [0] * 256
+    for item in objects:
+        counts[item.oid[0]] += 1
+    total = 0
+    fanout = []
+    for count in counts:
+        total += count
+        fanout.append(total)
+    large: list[int] = []
+    offsets = []
+    for item in objects:
+        if item.offset < _LARGE_OFFSET:
+            offsets.append(item.offset)
+        else:
+            offsets.append(_LARGE_OFFSET | len(large))
+            large.append(item.offset)
+    count = len(objects)
+    body = b"".join(
+        (
+            b"\xfftOc\0\0\0\x02",
+            struct.pack(">256I", *fanout),
+            b"".join([item.oid for item in objects]),
+            struct.pack(f">{count}I", *[item.crc for item in objects]),
+            struct.pack(f">{count}I", *offsets),
+            struct.pack(f">{len(large)}Q", *large),
+            pack_digest,
+        )
+    )
+    return body + hashlib.sha1(body, usedforsecurity=False).digest()
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames and new names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _write(fd: int, parts: list[bytes]) -> None:
+    data = memoryview(b"".join(parts) if len(parts) != 1 else parts[0])
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _hash_file(fd: int) -> bytes:
+    hasher = hashlib.sha1(usedforsecurity=False)
+    position = 0
+    while block := os.pread(fd, 4 << 20, position):
+        hasher.update(block)
+        position += len(block)
+    return hasher.digest()

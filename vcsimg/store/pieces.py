@@ -1,0 +1,167 @@
+"""Changes of memory → blobs of chains. What is remembered between captures is in `Chain`: names and hashes, never contents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vcsimg.delta import Delta, PieceState, StateMismatch, encode, merge
+from vcsimg.delta.encode import keyframe
+from vcsimg.errors import DamagedImage
+from vcsimg.image.pages import Bytes2D, Flags, Indexes, PieceChange
+from vcsimg.image.region import RegionMap
+from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHIFT, PIECE_SIZE
+from vcsimg.store import chain as chains
+from vcsimg.store.layout import blob_name
+from vcsimg.store.objects import BLOB, Objects, Oid, object_id
+from vcsimg.store.policy import Merge, Rebase, Weighed, plan
+
+_ALL = np.arange(PAGES_PER_PIECE, dtype=np.uint16)
+
+
+@dataclass
+class Chain:
+    """One piece of one process, as the capture before left it."""
+
+    links: list[Weighed] = field(default_factory=list)
+    state: PieceState = field(default_factory=PieceState)
+
+
+@dataclass(frozen=True, slots=True)
+class NewBlob:
+    """A blob to be written: its name in the piece's directory, its id, its bytes."""
+
+    name: str
+    oid: Oid
+    data: bytes
+
+
+@dataclass(slots=True)
+class Encoded:
+    """What a change made of a chain. `pages` are those that changed, ascending; none: nothing is to be written.
+
+    `blobs` to add and names to `remove`; `gone`: the piece has no own content any more.
+    """
+
+    pages: Indexes
+    blobs: list[NewBlob] = field(default_factory=list)
+    remove: list[str] = field(default_factory=list)
+    gone: bool = False
+
+
+def mapped_pages(regions: RegionMap, number: int) -> Flags | None:
+    """Which pages of a piece lie in a region: (512,), or None when all do."""
+    start = number << PIECE_SHIFT
+    flags = np.zeros(PAGES_PER_PIECE, bool)
+    for region in regions.overlapping(start, start + PIECE_SIZE):
+        if region.start <= start and region.end >= start + PIECE_SIZE:
+            return None
+        flags[max(0, region.start - start) >> PAGE_SHIFT : (region.end - start) >> PAGE_SHIFT] = True
+    return None if flags.all() else flags
+
+
+class Encoder:
+    """Encodes the changes of one process. Safe to call from several threads for different pieces."""
+
+    def __init__(self, objects: Objects, regions: RegionMap, where: str, *, whole: bool) -> None:
+        self._objects = objects
+        self._regions = regions
+        self._where = where
+        self._whole = whole
+
+    def load(self, number: int, links: list[chains.Link]) -> Chain:
+        """What is to be remembered of a chain in the repository. Raises DamagedImage, HostileImage."""
+        where = self._at(number)
+        deltas = [chains.read_delta(self._objects, link, number, where) for link in links]
+        weighed = [
+            Weighed(link.version, link.key, link.oid, len(delta.payload) + 10 * len(delta.pages) + 32, len(delta.pages))
+            for link, delta in zip(links, deltas, strict=True)
+        ]
+        return Chain(weighed, chains.check_state(deltas, where))
+
+    def encode(self, chain: Chain, change: PieceChange, *, maintain: bool) -> Encoded:
+        """Bring a chain to what a change says. `maintain`: merge or re-base it now if it is due. Raises DamagedImage."""
+        number = change.number
+        mask = mapped_pages(self._regions, number)
+        pages, new, own = change.pages, change.new, change.own
+        if mask is not None:
+            own = own & mask[pages]
+        old, had = change.old, change.old_own
+        stray = chain.state.own & ~mask if mask is not None else None
+        if stray is not None:
+            stray[pages] = False
+        if self._whole or (stray is not None and stray.any()):
+            pages, new, own, old, had = self._widened(pages, new, own, stray)
+        if not len(pages):
+            return Encoded(pages)
+        delta = None
+        if not chain.links:
+            delta = encode(number << PIECE_SHIFT, pages, None, np.zeros(len(pages), bool), new, own, chain.state)
+        elif old is not None and had is not None:
+            try:
+                delta = encode(number << PIECE_SHIFT, pages, old, had, new, own, chain.state)
+            except StateMismatch:
+                old = None
+        if chain.links and (old is None or had is None):
+            piece = chains.rebuild(self._deltas(chain.links, number), chain.state, self._at(number))
+            delta = encode(number << PIECE_SHIFT, pages, piece.data[pages], piece.own[pages], new, own, chain.state, trust_old=True)
+        if delta is None:
+            return Encoded(pages[:0])
+        if chain.state.empty:
+            chain.links.clear()
+            return Encoded(delta.pages, gone=True)
+        result = Encoded(delta.pages)
+        if maintain:
+            self._maintain(chain, number, result, delta)
+        version = chain.links[-1].version + 1 if chain.links else 0
+        self._append(chain, result, version, delta, key=not chain.links)
+        return result
+
+    def _widened(self, pages: Indexes, new: Bytes2D, own: Flags, stray: Flags | None) -> tuple[Indexes, Bytes2D, Flags, None, None]:
+        """The same change, with the pages named too that it does not name and that are gone: all, or the stray ones."""
+        named = np.zeros(PAGES_PER_PIECE, bool)
+        named[pages] = True
+        wanted = _ALL if stray is None or self._whole else np.flatnonzero(named | stray).astype(np.uint16)
+        rows = np.zeros((PAGES_PER_PIECE, PAGE_SIZE), np.uint8)
+        flags = np.zeros(PAGES_PER_PIECE, bool)
+        rows[pages] = new
+        flags[pages] = own
+        return wanted, rows[wanted], flags[wanted], None, None
+
+    def _maintain(self, chain: Chain, number: int, result: Encoded, delta: Delta) -> None:
+        """Merge or re-base the links before the delta about to be appended, if they are due."""
+        due = plan(chain.links, number)
+        where = self._at(number)
+        if isinstance(due, Merge):
+            run = chain.links[due.first : due.last]
+            merged = merge(self._deltas(run, number), where)
+            tail = chain.links[due.last :]
+            del chain.links[due.first :]
+            result.remove += [blob_name(link.version, link.key) for link in run]
+            if merged is not None:
+                self._append(chain, result, run[-1].version, merged, key=False)
+            chain.links += tail
+        elif isinstance(due, Rebase):
+            deltas = self._deltas(chain.links, number)
+            before = chains.check_state(deltas, where)
+            if before.digest != delta.before:
+                raise DamagedImage(where, "its chain does not lead to the content that was captured last")
+            piece = chains.rebuild(deltas, before, where)
+            version = chain.links[-1].version
+            result.remove += [blob_name(link.version, link.key) for link in chain.links]
+            chain.links.clear()
+            self._append(chain, result, version, keyframe(number << PIECE_SHIFT, before.own, piece.data, before), key=True)
+
+    def _append(self, chain: Chain, result: Encoded, version: int, delta: Delta, *, key: bool) -> None:
+        data = delta.bytes()
+        blob = NewBlob(blob_name(version, key), object_id(BLOB, data), data)
+        chain.links.append(Weighed(version, key, blob.oid, len(data), len(delta.pages)))
+        result.blobs.append(blob)
+
+    def _deltas(self, links: list[Weighed], number: int) -> list[Delta]:
+        where = self._at(number)
+        return [chains.read_delta(self._objects, chains.Link(link.version, link.key, link.oid), number, where) for link in links]
+
+    def _at(self, number: int) -> str:
+        return f"{self._where} piece {number << PIECE_SHIFT:#x}"

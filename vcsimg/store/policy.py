@@ -1,0 +1,87 @@
+"""When a chain is merged and when it is re-based.
+
+Both must stay bounded: the bytes that are written twice, and what a reader must read. Deltas are merged in tiers, as in a
+log-structured merge tree: FAN of a tier become one of the next. XOR merges shrink where deltas hit the same pages, and
+small deltas are mostly header, so their merge costs little; deltas that are large and apart only move. Those wait until
+WIDE of them are there: a reader pays about 64 KiB of reading for each object, which is what WIDE weighs against.
+When the deltas together outweigh the keyframe some times over, a new keyframe takes the place of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vcsimg.store.objects import Oid
+
+FAN = 16
+WIDE = 48
+_SMALL_DELTA = 2048
+_OUTWEIGH = 4
+_LEAST = 8 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A link of a chain as the policy sees it: the version that it leads to, its id, bytes, and pages named."""
+
+    version: int
+    key: bool
+    oid: Oid
+    size: int
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Merge the links [first, last) into one."""
+
+    first: int
+    last: int
+
+
+class Rebase:
+    """Replace all links by one keyframe."""
+
+
+def plan(links: Sequence[Weighed], number: int) -> Merge | Rebase | None:
+    """What to do with a chain (keyframe first) before a delta is appended to it; None: nothing.
+
+    `number` of the piece staggers the decision: pieces that change together are not all due at the same capture.
+    """
+    if len(links) < 3:
+        return None
+    stagger = (number * 0x9E3779B1 >> 7) % FAN
+    deltas = links[1:]
+    bytes_held = sum(link.size for link in deltas)
+    if bytes_held > max(_LEAST, links[0].size * _OUTWEIGH) * (1 + stagger / (4 * FAN)):
+        return Rebase()
+    return _due(links, stagger)
+
+
+def _due(links: Sequence[Weighed], stagger: int) -> Merge | None:
+    """The youngest tier that is full. Tiers descend along the chain, so each is a run of links."""
+    last = len(links)
+    while last > 1:
+        tier = _tier(links[last - 1].version - links[last - 2].version)
+        first = last - 1
+        while first > 1 and _tier(links[first - 1].version - links[first - 2].version) <= tier:
+            first -= 1
+        if last - first >= _limit(links[first:last]) + (stagger if tier == 0 else 0):
+            return Merge(first, last)
+        last = first
+    return None
+
+
+def _limit(run: Sequence[Weighed]) -> int:
+    size = sum(link.size for link in run) // len(run)
+    overlap = sum(link.pages for link in run) > 2 * 512
+    return FAN if size <= _SMALL_DELTA or overlap else WIDE
+
+
+def _tier(weight: int) -> int:
+    tier = 0
+    while weight >= FAN:
+        weight //= FAN
+        tier += 1
+    return tier

@@ -1,0 +1,68 @@
+"""Branches: reading them, and moving one forward, last of all that a capture does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pygit2
+
+from vcsimg.errors import RepositoryBusy, StoreError
+from vcsimg.store.setup import private
+
+PREFIX = "refs/heads/"
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One branch: its name without refs/heads/, and the capture at its tip."""
+
+    name: str
+    tip: str
+
+
+def branches(repo: pygit2.Repository) -> Iterator[Branch]:
+    """All branches, by name."""
+    for name in sorted(repo.references):
+        if name.startswith(PREFIX):
+            reference = repo.references[name]
+            yield Branch(name.removeprefix(PREFIX), str(reference.peel(pygit2.Commit).id))
+
+
+def tip(repo: pygit2.Repository, branch: str) -> str | None:
+    """The capture at the tip of a branch; None when there is no such branch."""
+    reference = repo.references.get(PREFIX + branch)
+    return None if reference is None else str(reference.target)
+
+
+def check_name(path: Path, branch: str) -> None:
+    """Raises StoreError when git would not take the name."""
+    if not pygit2.reference_is_valid_name(PREFIX + branch):
+        raise StoreError(str(path), f"{branch!r} cannot be the name of a branch")
+
+
+def move(repo: pygit2.Repository, path: Path, branch: str, old: str | None, new: str) -> None:
+    """Move a branch from `old` (None: it must not exist) to `new`, atomically, and make it the one HEAD names.
+
+    Raises RepositoryBusy when somebody else has moved it.
+    """
+    name = PREFIX + branch
+    with private():
+        try:
+            if old is None:
+                repo.references.create(name, pygit2.Oid(hex=new))
+            else:
+                reference = repo.references[name]
+                if str(reference.target) != old:
+                    raise RepositoryBusy(str(path), branch, None)
+                reference.set_target(pygit2.Oid(hex=new))
+        except (pygit2.AlreadyExistsError, KeyError):
+            raise RepositoryBusy(str(path), branch, None) from None
+        except pygit2.GitError as error:
+            if "old reference value does not match" in str(error):
+                raise RepositoryBusy(str(path), branch, None) from None
+            raise
+        head = repo.references.get("HEAD")
+        if head is None or head.raw_target != name.encode():
+            repo.set_head(name)

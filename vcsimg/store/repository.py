@@ -1,0 +1,285 @@
+"""A repository of captures: the one face of this package. Plain git, bare, written by one pack a capture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pygit2
+
+from vcsimg.errors import RepositoryBusy, StoreError, UnknownRevision
+from vcsimg.image.snapshot import Snapshot
+from vcsimg.store import message, names, refs, setup
+from vcsimg.store.failures import translated
+from vcsimg.store.identity import identity
+from vcsimg.store.layout import DEPTH, file_path, piece_number
+from vcsimg.store.load import Loader
+from vcsimg.store.locks import Taken, locked
+from vcsimg.store.objects import BLOB, COMMIT, Entry, Objects, Oid, format_commit
+from vcsimg.store.pack import PackWriter
+from vcsimg.store.refs import Branch
+from vcsimg.store.writer import Writer
+
+Sync = Literal["capture", "none"]
+_TIPS_SEARCHED = 64
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One commit: `time` in seconds since the epoch; `subject` and `body` of its message without the trailers."""
+
+    id: str
+    parents: tuple[str, ...]
+    time: float
+    subject: str
+    body: str
+    trailers: dict[str, str]
+    branch: str | None = None
+
+
+class Repository:
+    """Captures in a git repository.
+
+    Not safe for use by several threads at once; several processes may use one repository, and read while others write.
+    `sync`: "capture" (a capture is on the disk when `commit` returns) or "none" (the kernel writes it when it likes).
+    """
+
+    def __init__(self, path: Path, *, sync: Sync = "capture") -> None:
+        self.path = path
+        self._sync = sync == "capture"
+        pygit2.settings.enable_fsync_gitdir(self._sync)
+        self._git = setup.open_git(path)
+        self._objects = Objects(self._git)
+        self._writers: dict[str, Writer] = {}
+
+    @classmethod
+    def init(cls, path: str | Path, *, sync: Sync = "capture") -> Repository:
+        """Make a repository at `path` (or open the one that is there). Raises StoreError."""
+        path = Path(path).absolute()
+        with translated(path):
+            setup.make(path)
+        return cls(path, sync=sync)
+
+    @classmethod
+    def open(cls, path: str | Path, *, sync: Sync = "capture") -> Repository:
+        """The repository at `path`, or in the .vcsimg or .git below it. Raises RepositoryMissing, StoreError, NewerFormat."""
+        return cls.discover(Path(path), path, sync=sync)
+
+    @classmethod
+    def discover(cls, start: str | Path, explicit: str | Path | None = None, *, sync: Sync = "capture") -> Repository:
+        """The repository at `explicit`, else the nearest one from the folder `start` upward. Raises RepositoryMissing."""
+        start = Path(start)
+        with translated(Path(explicit) if explicit is not None else start):
+            found = setup.find(start, Path(explicit) if explicit is not None else None)
+            return cls(found.absolute(), sync=sync)
+
+    def close(self) -> None:
+        """End the threads of its writers. It can be used again."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def __enter__(self) -> Repository:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Writing
+
+    @contextmanager
+    def lock(self, branch: str) -> Iterator[None]:
+        """Be the only recorder of a branch, as long as the block lasts. Raises RepositoryBusy with the owner's pid.
+
+        The kernel drops the lock when its holder ends, so none is ever stale.
+        """
+        with translated(self.path):
+            refs.check_name(self.path, branch)
+            folder = setup.work_directory(self.path) / "locks"
+            folder.mkdir(mode=0o700, exist_ok=True)
+            manager = locked(folder / f"{branch.replace('/', '%')}.lock")
+            try:
+                manager.__enter__()
+            except Taken as taken:
+                raise RepositoryBusy(str(self.path), branch, taken.owner) from None
+        try:
+            yield
+        finally:
+            manager.__exit__(None, None, None)
+
+    def commit(self, snapshot: Snapshot, *, branch: str, parents: Sequence[str], message: str = "") -> str:
+        """Store a capture and move `branch` to it. Returns its commit id; it is durable then (see `sync`).
+
+        `parents[0]`, if any, must be the capture that `snapshot.base` names, and the tip of the branch if that exists already.
+        An empty message is replaced by one that says what changed. `snapshot.facts.pages_changed` is filled in.
+        Reads `changes` of every process through; the arrays in them belong to the store from then on.
+        Raises StoreError (DiskFull, RepositoryReadOnly, RepositoryBusy), DamagedImage. Then nothing has changed.
+        """
+        if snapshot.base is not None and (not parents or snapshot.base != parents[0]):
+            raise ValueError("a snapshot's base is its first parent")
+        with translated(self.path):
+            refs.check_name(self.path, branch)
+            old = refs.tip(self._git, branch)
+            if old is not None and (not parents or parents[0] != old):
+                raise RepositoryBusy(str(self.path), branch, None)
+            writer = self._writer(branch, parents[0] if parents else None)
+            pack = PackWriter(self.path / "objects" / "pack", setup.work_directory(self.path), sync=self._sync)
+            try:
+                commit = self._write(writer, pack, snapshot, parents, message)
+                keep = pack.finish()
+                refs.move(self._git, self.path, branch, old, commit)
+            except BaseException:
+                pack.abandon()
+                writer.close()
+                self._writers.pop(branch, None)
+                raise
+            if keep is not None:
+                keep.unlink(missing_ok=True)
+            writer.tip = commit
+        return commit
+
+    def _write(self, writer: Writer, pack: PackWriter, snapshot: Snapshot, parents: Sequence[str], text: str) -> str:
+        tree, counts = writer.write(snapshot, pack, self._find_file)
+        facts = snapshot.facts
+        if facts is not None:
+            facts.pages_changed = counts.pages
+        subject = text if text.strip() else message.made_subject(snapshot, counts.pages, len(counts.regions))
+        who = identity(self._git, facts.time if facts is not None else time.time())
+        data = format_commit(tree, parents, who, who, message.compose(subject, snapshot))
+        return pack.add(COMMIT, data).hex()
+
+    def _writer(self, branch: str, parent: str | None) -> Writer:
+        """The writer that knows what `parent` looked like: the one that wrote it, or one that reads it."""
+        writer = self._writers.get(branch)
+        if writer is None or writer.tip != parent:
+            if writer is not None:
+                writer.close()
+            root = self._root(parent) if parent is not None else None
+            writer = self._writers[branch] = Writer(self._objects, parent, root)
+        return writer
+
+    def _find_file(self, sha256: str) -> Oid | None:
+        """The directory of a mapped file at the tip of some branch: there it is sure to stay."""
+        for branch in list(refs.branches(self._git))[-_TIPS_SEARCHED:]:
+            entry = self._objects.find(self._root(branch.tip), "/".join(file_path(sha256)), f"capture {branch.tip[:12]}")
+            if entry is not None:
+                return entry.oid
+        return None
+
+    # Reading
+
+    def resolve(self, rev: str) -> str:
+        """The commit id that a revision, as git understands them, means. Raises UnknownRevision."""
+        return str(self._commit(rev).id)
+
+    def _commit(self, rev: str) -> pygit2.Commit:
+        try:
+            return self._git.revparse_single(rev).peel(pygit2.Commit)
+        except (KeyError, ValueError, pygit2.GitError):
+            raise UnknownRevision(str(self.path), rev) from None
+
+    def _root(self, rev: str) -> Oid:
+        return bytes(self._commit(rev).tree_id.raw)
+
+    def load(self, rev: str) -> Snapshot:
+        """The image of a capture, its memory read when asked for.
+
+        Raises UnknownRevision, DamagedImage, HostileImage, NewerFormat.
+        """
+        commit = self._commit(rev)
+        _, _, trailers = message.parse(commit.message)
+        with translated(self.path):
+            loader = Loader(self._objects, bytes(commit.tree_id.raw), f"capture {str(commit.id)[:12]}")
+            return loader.snapshot(message.facts_of(trailers, float(commit.commit_time)))
+
+    def capture(self, rev: str) -> Capture:
+        """What the commit says of a capture. Raises UnknownRevision."""
+        return _capture(self._commit(rev))
+
+    def log(self, rev: str | None = None, limit: int | None = None, all: bool = False) -> Iterator[Capture]:
+        """Captures, newest first: those that `rev` (default: HEAD) comes from, or those of all branches.
+
+        Raises UnknownRevision. An empty repository has none.
+        """
+        tips = {branch.tip: branch.name for branch in reversed(list(refs.branches(self._git)))}
+        if rev is None and not all and self._git.head_is_unborn:
+            return
+        starts = list(tips) if all else [self.resolve(rev if rev is not None else "HEAD")]
+        if not starts:
+            return
+        walker = self._git.walk(pygit2.Oid(hex=starts[0]), pygit2.enums.SortMode.TIME)
+        for start in starts[1:]:
+            walker.push(pygit2.Oid(hex=start))
+        for count, commit in enumerate(walker):
+            if limit is not None and count >= limit:
+                return
+            yield _capture(commit, tips.get(str(commit.id)))
+
+    def branches(self) -> list[Branch]:
+        """All branches, by name."""
+        with translated(self.path):
+            return list(refs.branches(self._git))
+
+    def tip(self, branch: str) -> str | None:
+        """The newest capture of a branch; None when there is no such branch."""
+        return refs.tip(self._git, branch)
+
+    def branch_of(self, pid: int, start_ticks: int, boot_id: str) -> str | None:
+        """The branch on which this very process (not another with its pid) was captured last; None if there is none."""
+        found: tuple[int, str] | None = None
+        for branch in refs.branches(self._git):
+            if not names.may_be_of(branch.name, pid):
+                continue
+            commit = self._commit(branch.tip)
+            _, _, trailers = message.parse(commit.message)
+            same = (trailers.get("Process"), trailers.get("Process-Start"), trailers.get("Boot-Id"))
+            if same == (str(pid), str(start_ticks), boot_id) and (found is None or commit.commit_time > found[0]):
+                found = (commit.commit_time, branch.name)
+        return found[1] if found else None
+
+    def show(self, rev: str, path: str) -> bytes:
+        """A file of a capture's tree; a directory gives the names in it, one a line. Raises UnknownRevision, StoreError."""
+        commit = self._commit(rev)
+        where = f"capture {str(commit.id)[:12]}"
+        root = bytes(commit.tree_id.raw)
+        clean = path.strip("/")
+        entry = self._objects.find(root, clean, where) if clean else Entry(True, root)
+        if entry is None:
+            raise StoreError(str(self.path), f"{where} has no {path!r}", remedy=f"`vcsimg show {rev}:` lists what it has.")
+        if entry.is_tree:
+            entries = self._objects.tree(entry.oid, where)
+            return "".join(f"{name}{'/' * child.is_tree}\n" for name, child in entries.items()).encode()
+        return self._objects.read(entry.oid, BLOB, where)
+
+    def changed_pieces(self, a: str, b: str, pid: int) -> Iterator[int]:
+        """Numbers of the pieces of a process whose chains differ between two captures, ascending; reads trees only.
+
+        Every piece that differs is among them; one that is, if its chain was re-based, may still hold the same bytes.
+        """
+        path = f"proc/{pid}/memory"
+        sides = [(f"capture {rev[:12]}", self._root(rev)) for rev in (a, b)]
+        one, two = [self._objects.find(root, path, where) for where, root in sides]
+        yield from sorted(self._differing((), one, two, sides[0][0]))
+
+    def _differing(self, names: tuple[str, ...], one: Entry | None, two: Entry | None, where: str) -> Iterator[int]:
+        if one == two:
+            return
+        if len(names) == DEPTH:
+            number = piece_number(names)
+            if number is not None:
+                yield number
+            return
+        ones = self._objects.tree(one.oid, where) if one is not None and one.is_tree else {}
+        twos = self._objects.tree(two.oid, where) if two is not None and two.is_tree else {}
+        for name in ones.keys() | twos.keys():
+            yield from self._differing((*names, name), ones.get(name), twos.get(name), where)
+
+
+def _capture(commit: pygit2.Commit, branch: str | None = None) -> Capture:
+    subject, body, trailers = message.parse(commit.message)
+    parents = tuple(str(parent) for parent in commit.parent_ids)
+    return Capture(str(commit.id), parents, float(commit.commit_time), subject, body, trailers, branch)

@@ -1,0 +1,132 @@
+"""Making a repository, and recognising one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pygit2
+
+from vcsimg.errors import NewerFormat, RepositoryMissing, StoreError
+from vcsimg.store.layout import FORMAT
+
+DEFAULT_NAME = ".vcsimg"
+"""The repository that `init` makes in a folder when it is given no path, and that `discover` finds there."""
+
+_ATTRIBUTES = """\
+# Blobs of memory: shown by `vcsimg textconv`; compressed already, so git need not look for deltas among them.
+*.key diff=vcsimg -delta
+*.xor diff=vcsimg -delta
+*.zst binary -delta
+"""
+
+_CONFIG: tuple[tuple[str, str], ...] = (
+    ("vcsimg.format", str(FORMAT)),
+    ("diff.vcsimg.textconv", "vcsimg textconv"),
+    ("diff.vcsimg.binary", "true"),
+    # Memory holds secrets: whatever git writes here later, under whatever umask, is for the owner alone.
+    ("core.sharedRepository", "0600"),
+    # vcsimg consolidates its packs itself; git's automatic gc would repack a recording while it grows.
+    ("gc.auto", "0"),
+    ("receive.autogc", "false"),
+    # A history is not rewritten by a push from elsewhere.
+    ("receive.denyNonFastForwards", "true"),
+    # What a kill -9 or a power cut leaves behind must be found, not trusted.
+    ("transfer.fsckObjects", "true"),
+    ("core.fsync", "all"),
+)
+
+
+@contextmanager
+def private() -> Iterator[None]:
+    """New files of this process are for their owner alone: libgit2 knows no other way to say so."""
+    old = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(old)
+
+
+def make(path: Path) -> None:
+    """Make an empty bare repository, or complete the configuration of one. Formats are pinned to those libgit2 can read.
+
+    Raises StoreError when a repository is there that is not bare or not one of vcsimg.
+    """
+    if (path / "HEAD").exists() and not is_ours(path):
+        raise StoreError(str(path), "a git repository that is not one of vcsimg", remedy="Choose another path.")
+    if path.exists() and not path.is_dir():
+        raise StoreError(str(path), "not a folder", remedy="Choose another path.")
+    with private():
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (path / "HEAD").exists() and any(path.iterdir()):
+            raise StoreError(str(path), "the folder is not empty", remedy="Choose another path.")
+        repo = pygit2.init_repository(str(path), bare=True, initial_head="main")
+        path.chmod(0o700)
+        for name, value in _CONFIG:
+            repo.config[name] = value
+        (path / "info").mkdir(exist_ok=True)
+        (path / "info" / "attributes").write_text(_ATTRIBUTES)
+        work_directory(path)
+
+
+def work_directory(path: Path) -> Path:
+    """Our own folder inside the repository: locks, and packs that are not finished. Out of reach of git's own clean-up."""
+    work = path / "vcsimg"
+    work.mkdir(mode=0o700, exist_ok=True)
+    return work
+
+
+def git_directory(path: Path) -> Path | None:
+    """The git directory that a path means: itself, or the .git or .vcsimg in it. None when there is none."""
+    for candidate in (path, path / DEFAULT_NAME, path / ".git"):
+        if (candidate / "HEAD").is_file() and (candidate / "objects").is_dir() and (candidate / "refs").is_dir():
+            return candidate
+    return None
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a git directory is one of vcsimg: by its configuration, or by what its HEAD holds (a clone by git)."""
+    try:
+        repo = pygit2.Repository(str(path))
+        if "vcsimg.format" in repo.config:
+            return True
+        if repo.head_is_unborn:
+            return False
+        tree = repo.head.peel(pygit2.Commit).tree
+        return "format" in tree and tree["format"].data.startswith(b"vcsimg ")
+    except (pygit2.GitError, KeyError, ValueError):
+        return False
+
+
+def find(start: Path, explicit: Path | None) -> Path:
+    """The git directory to use: `explicit`, else the nearest one of vcsimg from `start` upward. Raises RepositoryMissing."""
+    if explicit is not None:
+        found = git_directory(explicit)
+        if found is None:
+            raise RepositoryMissing(str(explicit))
+        return found
+    start = start.absolute()
+    for folder in (start, *start.parents):
+        found = git_directory(folder)
+        if found is not None and is_ours(found):
+            return found
+    raise RepositoryMissing(str(start))
+
+
+def open_git(path: Path) -> pygit2.Repository:
+    """The repository at a git directory. Raises RepositoryMissing, StoreError, NewerFormat."""
+    if git_directory(path) is None:
+        raise RepositoryMissing(str(path))
+    try:
+        repo = pygit2.Repository(str(path))
+    except pygit2.GitError as error:
+        remedy = None
+        if "not owned by current user" in str(error):
+            remedy = f"If you trust its owner: git config --global --add safe.directory {path}"
+        raise StoreError(str(path), f"cannot be opened: {error}", remedy=remedy) from None
+    config = repo.config
+    if "vcsimg.format" in config and config.get_int("vcsimg.format") > FORMAT:
+        raise NewerFormat(str(path), config.get_int("vcsimg.format"), FORMAT)
+    return repo

@@ -1,0 +1,310 @@
+"""Snapshot → git objects. One `Writer` follows one branch and remembers what its last capture looked like.
+
+So a capture costs what changed: chains of untouched pieces are neither read nor written, unchanged text is compared and
+left, and of the tree only the path to what changed is written again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from vcsimg.image.pages import Indexes, PieceChange
+from vcsimg.image.records import format_records
+from vcsimg.image.region import RegionMap, format_map
+from vcsimg.image.snapshot import Process, Snapshot
+from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE, PIECE_SHIFT, PIECE_SIZE
+from vcsimg.store import chain as chains
+from vcsimg.store import text
+from vcsimg.store.files import store_file
+from vcsimg.store.layout import DEPTH, FORMAT_TEXT, file_path, is_section, piece_number, piece_path
+from vcsimg.store.load import Loader
+from vcsimg.store.objects import BLOB, TREE, Entry, Objects, Oid, object_id
+from vcsimg.store.pack import PackWriter
+from vcsimg.store.pieces import Chain, Encoded, Encoder
+from vcsimg.store.tree import TreeEditor
+
+_IN_FLIGHT = 48 << 20
+_ALONE = 3
+_MAINTAIN_LEAST = 4
+_MAINTAIN_SHARE = 8
+_WORKERS = min(4, os.cpu_count() or 1)
+
+_T = TypeVar("_T")
+
+FindFile = Callable[[str], Oid | None]
+"""The directory of a mapped file, by SHA-256, somewhere in the repository where a reference keeps it."""
+
+
+@dataclass
+class Counts:
+    """What a capture came to: pages that changed, and the regions that they lie in as (pid, start)."""
+
+    pages: int = 0
+    regions: set[tuple[int, int]] = field(default_factory=set)
+
+
+class Writer:
+    """Writes captures that follow one another. After any failure it must be thrown away: a new one reads its state again."""
+
+    def __init__(self, objects: Objects, tip: str | None, root: Oid | None) -> None:
+        self.tip = tip
+        self._objects = objects
+        self._where = f"capture {tip[:12]}" if tip else "new branch"
+        self._root = root
+        self._tree = TreeEditor(root, lambda oid: objects.tree(oid, self._where))
+        self._chains: dict[tuple[int, int], Chain] = {}
+        self._text: dict[tuple[str, ...], object] = {}
+        self._regions: dict[int, RegionMap] = {}
+        self._files: dict[str, Oid] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+    def close(self) -> None:
+        """End its threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def write(self, snapshot: Snapshot, pack: PackWriter, find_file: FindFile) -> tuple[Oid, Counts]:
+        """Add the objects of a capture to a pack. Returns the id of its tree. Raises DamagedImage, HostileImage."""
+        counts = Counts()
+        if self._root is None:
+            self._put(pack, ("format",), FORMAT_TEXT)
+        else:
+            Loader(self._objects, self._root, self._where).check_format()
+        whole = snapshot.base is None
+        self._text_file(pack, ("host",), snapshot.host, format_records)
+        self._text_file(pack, ("tree",), snapshot.processes, text.format_processes)
+        pids = {str(process.pid) for process in snapshot.processes}
+        for name in self._tree.names(("proc",)):
+            if name not in pids:
+                self._remove(("proc", name))
+                self._forget_process(int(name))
+        for process in snapshot.processes:
+            self._memory(process, pack, counts, whole=whole)
+            self._process(process, pack)
+        self._mapped_files(snapshot, pack, find_file)
+        tree = self._tree.write(lambda data: pack.add(TREE, data))
+        self._root = tree
+        return tree, counts
+
+    def _forget_process(self, pid: int) -> None:
+        self._regions.pop(pid, None)
+        for key in [key for key in self._chains if key[0] == pid]:
+            del self._chains[key]
+
+    # Text
+
+    def _put(self, pack: PackWriter, path: tuple[str, ...], data: bytes) -> None:
+        oid = object_id(BLOB, data)
+        old = self._tree.get(path)
+        if old is None or old.oid != oid:
+            pack.add(BLOB, data, oid=oid)
+            self._tree.set(path, Entry(False, oid))
+
+    def _remove(self, path: tuple[str, ...]) -> None:
+        self._tree.remove(path)
+        for known in [known for known in self._text if known[: len(path)] == path]:
+            del self._text[known]
+
+    def _text_file(self, pack: PackWriter, path: tuple[str, ...], value: _T, form: Callable[[_T], bytes]) -> None:
+        """A file of text: formatted only when its value differs from the one written last; absent when it is empty."""
+        if path in self._text and self._text[path] == value:
+            return
+        data = form(value)
+        if data:
+            self._put(pack, path, data)
+        else:
+            self._tree.remove(path)
+        self._text[path] = value
+
+    def _process(self, process: Process, pack: PackWriter) -> None:
+        base = ("proc", str(process.pid))
+        self._text_file(pack, (*base, "mapped"), process.mapped, text.format_mapped)
+        self._text_file(pack, (*base, "unreadable"), process.unreadable, text.format_unreadable)
+        for thread in process.threads:
+            self._text_file(pack, (*base, "threads", str(thread.tid)), thread, text.format_thread)
+        self._only((*base, "threads"), {str(thread.tid) for thread in process.threads})
+        for name, section in process.state.items():
+            if not is_section(name):
+                raise ValueError(f"{name!r} cannot be the name of a section")
+            self._text_file(pack, (*base, name), section, format_records)
+        self._only(base, {*process.state, "map", "mapped", "threads", "memory", "unreadable"})
+
+    def _only(self, path: tuple[str, ...], names: set[str]) -> None:
+        for name in self._tree.names(path):
+            if name not in names:
+                self._remove((*path, name))
+
+    def _map(self, pid: int, regions: RegionMap, pack: PackWriter) -> None:
+        base = ("proc", str(pid), "map")
+        files = format_map(regions)
+        for name, data in files.items():
+            self._put(pack, (*base, name), data)
+        self._only(base, set(files))
+
+    # Memory
+
+    def _memory(self, process: Process, pack: PackWriter, counts: Counts, *, whole: bool) -> None:
+        pid = process.pid
+        before = self._old_regions(pid)
+        encoder = Encoder(self._objects, process.regions, f"{self._where} process {pid}", whole=whole and before is not None)
+        done: set[int] = set()
+        for number, encoded in self._encoded(encoder, pid, process.changes or (), done):
+            self._keep(pid, number, encoded, pack)
+            _count(counts, pid, process.regions, number, encoded.pages)
+        if whole and before is not None:
+            for number in self._numbers(pid) - done:
+                self._drop(pid, number)
+        elif before is not None and before != process.regions:
+            self._unmapped(encoder, pid, before, process.regions, done, pack, counts)
+        if before is None or before != process.regions:
+            self._map(pid, process.regions, pack)
+        self._regions[pid] = process.regions
+
+    def _old_regions(self, pid: int) -> RegionMap | None:
+        """The map of the capture before; None when the process was not in it."""
+        known = self._regions.get(pid)
+        if known is None and self._root is not None and self._tree.get(("proc", str(pid))) is not None:
+            known = Loader(self._objects, self._root, self._where).regions(pid)
+        return known
+
+    def _numbers(self, pid: int) -> set[int]:
+        found = set()
+        for names in self._tree.walk(("proc", str(pid), "memory"), DEPTH):
+            number = piece_number(names)
+            if number is not None:
+                found.add(number)
+        return found
+
+    def _chain(self, encoder: Encoder, pid: int, number: int) -> Chain:
+        """What is known of a piece; read from the repository when it is touched for the first time."""
+        known = self._chains.get((pid, number))
+        if known is None:
+            node = self._tree.node(("proc", str(pid), "memory", *piece_path(number)))
+            where = f"{self._where} process {pid} piece {number << PIECE_SHIFT:#x}"
+            known = encoder.load(number, chains.links(node.entries, where)) if node is not None else Chain()
+            self._chains[pid, number] = known
+        return known
+
+    def _encoded(self, encoder: Encoder, pid: int, changes: Iterable[PieceChange], done: set[int]) -> Iterator[tuple[int, Encoded]]:
+        """Encode changes, several at once, in their order, with a bounded amount of memory in flight."""
+        waiting: deque[tuple[int, int, Future[Encoded]]] = deque()
+        flying = 0
+        maintained = 0
+        for count, change in enumerate(changes):
+            number = change.number
+            if number in done:
+                raise ValueError(f"piece {number << PIECE_SHIFT:#x} is named twice")
+            done.add(number)
+            chain = self._chain(encoder, pid, number)
+            maintain = maintained < _MAINTAIN_LEAST + count // _MAINTAIN_SHARE
+            if count < _ALONE:
+                encoded = encoder.encode(chain, change, maintain=maintain)
+                maintained += len(encoded.remove) > 0
+                yield number, encoded
+                continue
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_WORKERS, "vcsimg-encode")
+            size = change.new.nbytes + (change.old.nbytes if change.old is not None else 0)
+            waiting.append((number, size, self._pool.submit(encoder.encode, chain, change, maintain=maintain)))
+            del change
+            flying += size
+            while waiting and (flying > _IN_FLIGHT or waiting[0][2].done()):
+                number, size, future = waiting.popleft()
+                encoded = future.result()
+                flying -= size
+                maintained += len(encoded.remove) > 0
+                yield number, encoded
+        for number, _, future in waiting:
+            yield number, future.result()
+
+    def _keep(self, pid: int, number: int, encoded: Encoded, pack: PackWriter) -> None:
+        base = ("proc", str(pid), "memory", *piece_path(number))
+        if encoded.gone:
+            self._drop(pid, number)
+            return
+        for name in encoded.remove:
+            self._tree.remove((*base, name))
+        for blob in encoded.blobs:
+            pack.add(BLOB, blob.data, stored=True, oid=blob.oid)
+            self._tree.set((*base, blob.name), Entry(False, blob.oid))
+
+    def _drop(self, pid: int, number: int) -> None:
+        self._tree.remove(("proc", str(pid), "memory", *piece_path(number)))
+        self._chains.pop((pid, number), None)
+
+    def _unmapped(
+        self, encoder: Encoder, pid: int, before: RegionMap, after: RegionMap, done: set[int], pack: PackWriter, counts: Counts
+    ) -> None:
+        """Take own content away that lay in regions which are gone, as far as no change has named it."""
+        for number in sorted(_touched(before, after) - done):
+            start = number << PIECE_SHIFT
+            if self._tree.node(("proc", str(pid), "memory", *piece_path(number))) is None:
+                continue
+            if next(after.overlapping(start, start + PIECE_SIZE), None) is None:
+                self._drop(pid, number)
+                continue
+            chain = self._chain(encoder, pid, number)
+            nothing = PieceChange(number, np.zeros(0, np.uint16), np.zeros((0, PAGE_SIZE), np.uint8), np.zeros(0, bool))
+            encoded = encoder.encode(chain, nothing, maintain=False)
+            self._keep(pid, number, encoded, pack)
+            _count(counts, pid, before, number, encoded.pages)
+
+    # Mapped files
+
+    def _mapped_files(self, snapshot: Snapshot, pack: PackWriter, find_file: FindFile) -> None:
+        wanted = {file.sha256 for process in snapshot.processes for file in process.mapped if file.sha256 is not None}
+        for fan in self._tree.names(("files",)):
+            for sha256 in self._tree.names(("files", fan)):
+                if sha256 not in wanted:
+                    self._tree.remove(("files", fan, sha256))
+        for sha256 in sorted(wanted):
+            path = file_path(sha256)
+            if self._tree.get(path) is not None:
+                continue
+            oid = self._files.get(sha256) or find_file(sha256)
+            content = snapshot.files.get(sha256)
+            if oid is None and content is not None:
+                oid = store_file(
+                    content,
+                    lambda kind, data, stored: pack.add(kind, data, stored=stored),
+                    lambda data: pack.add(TREE, data),
+                )
+                if oid is None and snapshot.facts is not None:
+                    snapshot.facts.notes.append(f"mapped file {sha256[:12]} changed while it was stored: its content is missing")
+            if oid is not None:
+                self._files[sha256] = oid
+                self._tree.set(path, Entry(True, oid))
+
+
+def _touched(before: RegionMap, after: RegionMap) -> set[int]:
+    """Pieces in which an address was in a region before and is in none after."""
+    pieces: set[int] = set()
+    for region in before:
+        position = region.start
+        for other in after.overlapping(region.start, region.end):
+            if other.start > position:
+                pieces.update(range(position >> PIECE_SHIFT, (other.start + PIECE_SIZE - 1) >> PIECE_SHIFT))
+            position = max(position, other.end)
+        if position < region.end:
+            pieces.update(range(position >> PIECE_SHIFT, (region.end + PIECE_SIZE - 1) >> PIECE_SHIFT))
+    return pieces
+
+
+def _count(counts: Counts, pid: int, regions: RegionMap, number: int, pages: Indexes) -> None:
+    counts.pages += len(pages)
+    start = number << PIECE_SHIFT
+    found = None
+    for page in pages.tolist():
+        address = start + (page << PAGE_SHIFT)
+        if found is None or address >= found.end:
+            found = regions.find(address)
+            if found is not None:
+                counts.regions.add((pid, found.start))
