@@ -1,0 +1,46 @@
+"""What is particular to x86-64: registers, instructions, the errors by which the kernel restarts a system call."""
+
+from __future__ import annotations
+
+import ctypes
+
+from ptrace.binding import ptrace_registers_t
+
+REGISTERS: tuple[str, ...] = tuple(name for name, _ in ptrace_registers_t._fields_)
+"""Names in the order of struct user_regs_struct (sys/user.h): 27 words of 8 bytes."""
+
+RegisterBuffer = ctypes.c_uint64 * len(REGISTERS)
+"""struct user_regs_struct as an array: what PTRACE_GETREGS fills."""
+
+(R15, R14, R13, R12, RBP, RBX, R11, R10, R9, R8, RAX, RCX, RDX, RSI, RDI, ORIG_RAX, RIP, CS, EFLAGS, RSP, SS) = range(21)
+"""Indexes into a RegisterBuffer."""
+
+ARGUMENTS = (RDI, RSI, RDX, R10, R8, R9)
+"""Where a system call's arguments stand."""
+
+WORD = 1 << 64
+NO_SYSTEM_CALL = WORD - 1
+"""orig_rax of a thread that is not in a system call."""
+
+CS_64BIT = 0x33
+CS_32BIT = 0x23
+SYSCALL = b"\x0f\x05"
+
+# What a system call that a signal or a stop interrupted returns inside the kernel (linux/errno.h). The kernel turns these
+# into a restart, or into EINTR if a handler runs, on the way back to user mode; a program never sees them.
+ERESTARTSYS = 512
+ERESTARTNOINTR = 513
+ERESTARTNOHAND = 514
+ERESTART_RESTARTBLOCK = 516
+
+MAX_ERRNO = 4095
+
+
+def signed(word: int) -> int:
+    """A register's value as a signed number."""
+    return word - WORD if word >> 63 else word
+
+
+def is_error(word: int) -> bool:
+    """Whether a system call's result in rax is a negative errno (include/linux/err.h, IS_ERR_VALUE)."""
+    return word > WORD - 1 - MAX_ERRNO
