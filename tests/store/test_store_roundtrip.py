@@ -30,7 +30,6 @@ writes = st.lists(
 def test_every_capture_equals_the_model(
     tmp_path_factory: pytest.TempPathFactory,
     steps: list[tuple[list[tuple[int, bytes]], bool, bool, bool, int]],
-    data: st.DataObject,
 ) -> None:
     """Random changes; the old content known or not, the whole image or changes, by one writer or a new one each time."""
     path = tmp_path_factory.mktemp("repo") / "repo"
