@@ -1,1 +1,6 @@
-"""From a Snapshot to files that other tools read."""
+"""Snapshot → ELF core files and plain files."""
+
+from vcsimg.export.core import core_name, save_core, write_core
+from vcsimg.export.raw import write_raw
+
+__all__ = ["core_name", "save_core", "write_core", "write_raw"]

@@ -1,0 +1,98 @@
+"""A process of an image as an ELF core file, as the kernel's fs/binfmt_elf.c would write it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from vcsimg.export import elf
+from vcsimg.export.extents import LONG_ZEROS, Content, Extent, Kind
+from vcsimg.export.notes import notes
+from vcsimg.export.sink import Sink, new_file
+from vcsimg.image.region import Region
+from vcsimg.image.snapshot import Process, Snapshot
+from vcsimg.image.units import PAGE_SIZE
+
+Progress = Callable[[int, int], None]
+"""Called with bytes done and bytes in total."""
+
+_MIN_WINDOW = LONG_ZEROS
+_MAX_WINDOWS = 1024
+"""Long zeros are not spelled out: about this many segments at most, all showing the same hole at the end of the file. File
+systems and tools that copy files have limits, and a sanitized program has 20 TiB of zeros."""
+
+
+def write_core(snapshot: Snapshot, process: Process, stream: BinaryIO, *, progress: Progress | None = None) -> None:
+    """Write one process as an ELF core to a binary stream, which need not be seekable.
+
+    Every region has its segments, in order; what the image has no content for has segments without file bytes, so that
+    debuggers look for it in the program's own files. If `stream` is a file written at its end, zeros become holes. Memory in
+    use stays at a few MiB. Raises AccessError if the process has no memory, DamagedImage if the image cannot be read.
+    """
+    content = Content(process)
+    extents = _cut_zeros([extent for region in process.regions for extent in content.extents(region)])
+    note_bytes = notes(snapshot, process)
+    start = elf.headers_size(len(extents) + 1)
+    headers = [elf.ProgramHeader(elf.PT_NOTE, 0, start, 0, len(note_bytes), 0, 4)]
+    offset = _page_up(start + len(note_bytes))
+    window_offset = offset + sum(len(extent) for extent in extents if extent.kind is Kind.DATA)
+    window_size = 0
+    for extent in extents:
+        filesz, at = 0, offset
+        if extent.kind is Kind.DATA:
+            filesz = len(extent)
+            offset += filesz
+        elif extent.kind is Kind.ZEROS:
+            filesz, at = len(extent), window_offset
+            window_size = max(window_size, filesz)
+        headers.append(elf.ProgramHeader(elf.PT_LOAD, _flags(extent.region), at, extent.start, filesz, len(extent), PAGE_SIZE))
+    sink = Sink(stream)
+    total = window_offset + window_size
+    sink.data(elf.pack_headers(headers))
+    sink.data(note_bytes)
+    sink.align(PAGE_SIZE)
+    for extent in extents:
+        if extent.kind is not Kind.DATA:
+            continue
+        for length, data in content.chunks(extent):
+            if data is None:
+                sink.zeros(length)
+            else:
+                sink.pages(data)
+            if progress is not None:
+                progress(sink.written, total)
+    sink.zeros(window_size)
+    sink.finish()
+
+
+def save_core(snapshot: Snapshot, process: Process, path: Path, *, progress: Progress | None = None) -> None:
+    """Write one process as an ELF core to a file, mode 0600, that appears when it is whole. Raises ExportError too."""
+    with new_file(path) as stream:
+        write_core(snapshot, process, stream, progress=progress)
+
+
+def core_name(process: Process) -> str:
+    """The default name of a process's core: COMM.PID.core, with only letters that are safe in a file name."""
+    name = "".join(char if char.isalnum() or char in "._+-" else "_" for char in process.name).lstrip(".") or "process"
+    return f"{name}.{process.pid}.core"
+
+
+def _cut_zeros(extents: list[Extent]) -> list[Extent]:
+    """The same extents, those of zeros cut to windows of equal size."""
+    total = sum(len(extent) for extent in extents if extent.kind is Kind.ZEROS)
+    window = max(_MIN_WINDOW, _page_up(total // _MAX_WINDOWS))
+    out = []
+    for extent in extents:
+        step = window if extent.kind is Kind.ZEROS else len(extent)
+        for start in range(extent.start, extent.end, step):
+            out.append(Extent(extent.region, start, min(extent.end, start + step), extent.kind))
+    return out
+
+
+def _flags(region: Region) -> int:
+    return sum(flag for flag, letter in ((elf.PF_R, "r"), (elf.PF_W, "w"), (elf.PF_X, "x")) if letter in region.perms)
+
+
+def _page_up(value: int) -> int:
+    return (value + PAGE_SIZE - 1) & -PAGE_SIZE
