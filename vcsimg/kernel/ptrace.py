@@ -39,7 +39,8 @@ __all__ = [
     "PTRACE_SYSCALL",
 ]
 
-# linux/ptrace.h, what python-ptrace 0.9.9 lacks
+# linux/ptrace.h and asm/ptrace-abi.h, what python-ptrace 0.9.9 lacks
+PTRACE_SYSEMU = 31
 PTRACE_GETREGSET = 0x4204
 PTRACE_SETREGSET = 0x4205
 PTRACE_SEIZE = 0x4206
