@@ -1,0 +1,25 @@
+"""pidfd_open(2), pidfd_getfd(2), pidfd_send_signal(2)."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from vcsimg.kernel.calls import call
+from vcsimg.kernel.syscalls import NR
+
+
+def open(pid: int) -> int:
+    """A descriptor for a process, readable when it has ended. Raises OSError (ESRCH)."""
+    return os.pidfd_open(pid)
+
+
+def getfd(pidfd: int, fd: int) -> int:
+    """A duplicate, in this process and close-on-exec, of descriptor `fd` of that process: the same open file. Needs the right to
+    attach with ptrace. Raises OSError (EBADF, EPERM, ESRCH)."""
+    return call(NR["pidfd_getfd"], pidfd, fd, 0)
+
+
+def send_signal(pidfd: int, signum: int) -> None:
+    """Raises OSError (ESRCH: it has ended)."""
+    signal.pidfd_send_signal(pidfd, signum)

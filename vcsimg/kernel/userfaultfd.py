@@ -1,0 +1,87 @@
+"""userfaultfd(2), as far as write-protection needs it.
+
+The descriptor acts on the address space of the process that made it, whoever holds it now.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+
+from vcsimg.kernel.calls import call
+from vcsimg.kernel.syscalls import NR
+
+UFFD_API = 0xAA
+UFFD_USER_MODE_ONLY = 1
+"""Faults of the kernel are not reported: needs no privilege where vm.unprivileged_userfaultfd is 0."""
+
+UFFD_FEATURE_WP_UNPOPULATED = 1 << 13
+UFFD_FEATURE_WP_ASYNC = 1 << 15
+
+UFFDIO_REGISTER_MODE_WP = 1 << 1
+UFFDIO_WRITEPROTECT_MODE_WP = 1 << 0
+
+OPEN_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | UFFD_USER_MODE_ONLY
+"""Arguments of the userfaultfd system call for an ordinary user."""
+
+
+class UffdioApi(ctypes.Structure):
+    """struct uffdio_api"""
+
+    _fields_ = (("api", ctypes.c_uint64), ("features", ctypes.c_uint64), ("ioctls", ctypes.c_uint64))
+
+
+class UffdioRange(ctypes.Structure):
+    """struct uffdio_range"""
+
+    _fields_ = (("start", ctypes.c_uint64), ("len", ctypes.c_uint64))
+
+
+class UffdioRegister(ctypes.Structure):
+    """struct uffdio_register"""
+
+    _fields_ = (("range", UffdioRange), ("mode", ctypes.c_uint64), ("ioctls", ctypes.c_uint64))
+
+
+class UffdioWriteprotect(ctypes.Structure):
+    """struct uffdio_writeprotect"""
+
+    _fields_ = (("range", UffdioRange), ("mode", ctypes.c_uint64))
+
+
+def _ioctl(direction: int, number: int, argument: type[ctypes.Structure]) -> int:
+    return direction << 30 | ctypes.sizeof(argument) << 16 | 0xAA << 8 | number
+
+
+UFFDIO_API = _ioctl(3, 0x3F, UffdioApi)
+UFFDIO_REGISTER = _ioctl(3, 0x00, UffdioRegister)
+UFFDIO_UNREGISTER = _ioctl(2, 0x01, UffdioRange)
+UFFDIO_WRITEPROTECT = _ioctl(3, 0x06, UffdioWriteprotect)
+
+
+def create() -> int:
+    """A userfaultfd for this process. Raises OSError (ENOSYS, EPERM)."""
+    return call(NR["userfaultfd"], OPEN_FLAGS)
+
+
+def enable(fd: int, features: int = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED) -> None:
+    """The handshake that must come first, once for a descriptor. Raises OSError: EINVAL if the kernel lacks one of the features."""
+    fcntl.ioctl(fd, UFFDIO_API, UffdioApi(api=UFFD_API, features=features))
+
+
+def register_wp(fd: int, start: int, end: int) -> None:
+    """Let the pages in [start, end) be write-protected. Raises OSError: EBUSY if another userfaultfd has them, EINVAL if they
+    cannot be."""
+    fcntl.ioctl(fd, UFFDIO_REGISTER, UffdioRegister(range=UffdioRange(start, end - start), mode=UFFDIO_REGISTER_MODE_WP))
+
+
+def unregister(fd: int, start: int, end: int) -> None:
+    """Take [start, end) out again, and the protection off its pages. Raises OSError."""
+    fcntl.ioctl(fd, UFFDIO_UNREGISTER, UffdioRange(start, end - start))
+
+
+def write_protect(fd: int, start: int, end: int, *, protect: bool) -> None:
+    """Protect the pages in [start, end), or take the protection off. Raises OSError."""
+    mode = UFFDIO_WRITEPROTECT_MODE_WP if protect else 0
+    fcntl.ioctl(fd, UFFDIO_WRITEPROTECT, UffdioWriteprotect(range=UffdioRange(start, end - start), mode=mode))
