@@ -69,8 +69,7 @@ class Security(Item, kind="security"):
     """What others may do with it, and how the kernel treats its calls."""
 
     dumpable: int | None
-    personality: Hex | None
-    personality_flags: Personality | None
+    personality: Personality | None
     label: str | None
     loginuid: int | None
 
