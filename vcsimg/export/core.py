@@ -28,7 +28,8 @@ def write_core(snapshot: Snapshot, process: Process, stream: BinaryIO, *, progre
 
     Every region has its segments, in order; what the image has no content for has segments without file bytes, so that
     debuggers look for it in the program's own files. If `stream` is a file written at its end, zeros become holes. Memory in
-    use stays at a few MiB. Raises AccessError if the process has no memory, DamagedImage if the image cannot be read.
+    use stays at a few MiB. Raises AccessError if the process has no memory, DamagedImage or HostileImage if the image cannot be
+    used; errors of the stream are the caller's.
     """
     content = Content(process)
     extents = _cut_zeros([extent for region in process.regions for extent in content.extents(region)])

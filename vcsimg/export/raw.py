@@ -45,8 +45,8 @@ def write_raw(snapshot: Snapshot, directory: Path, *, progress: Progress | None 
     with new_directory(directory) as root:
         for process in snapshot.processes:
             folder = root / str(process.pid)
-            (folder / "memory").mkdir(0o700, parents=True)
-            (folder / "state").mkdir(0o700)
+            _make_directory(folder / "memory")
+            _make_directory(folder / "state")
             lines = "".join(region.line() + "\n" for region in process.regions)
             _write(folder / "map", [lines.encode("utf-8", "surrogateescape")])
             _write(folder / "threads", [format_records(_threads(process))])
@@ -136,7 +136,7 @@ def _link_build_id(root: Path, build_id: str, file: Path) -> None:
     """Names by which gdb finds a program (.build-id/ab/cd…) and its symbols (the same with .debug)."""
     for suffix in ("", ".debug"):
         link = root / ".build-id" / build_id[:2] / (build_id[2:] + suffix)
-        link.parent.mkdir(0o700, parents=True, exist_ok=True)
+        _make_directory(link.parent)
         if not link.is_symlink():
             link.symlink_to(os.path.relpath(file, link.parent))
 
@@ -153,7 +153,7 @@ def _link_libraries(process: Process, root: Path, placed: dict[str, Path]) -> No
         if file is None or not name.startswith("/") or link.exists():
             continue
         try:
-            link.parent.mkdir(0o700, parents=True, exist_ok=True)
+            _make_directory(link.parent)
             link.symlink_to(os.path.relpath(file, link.parent))
         except OSError as error:
             if error.errno not in _UNUSABLE:
@@ -167,9 +167,16 @@ def _relative(path: str) -> Path:
 
 
 def _create(path: Path) -> BinaryIO:
-    path.parent.mkdir(0o700, parents=True, exist_ok=True)
+    _make_directory(path.parent)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     return open(descriptor, "wb")
+
+
+def _make_directory(path: Path) -> None:
+    """Like mkdir -p, all that are new with mode 0700."""
+    if not path.is_dir():
+        _make_directory(path.parent)
+        path.mkdir(0o700)
 
 
 def _write(path: Path, parts: Iterable[bytes]) -> None:
