@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from vcsimg.process.borrow import Borrowed
+from vcsimg.process.frozen import FrozenChild, fork_frozen
 from vcsimg.process.held import HeldProcess, hold, hold_tree
 from vcsimg.process.thread import HeldThread
+from vcsimg.process.watching import open_userfaultfd
 
-__all__ = ["Borrowed", "HeldProcess", "HeldThread", "hold", "hold_tree"]
+__all__ = ["Borrowed", "FrozenChild", "HeldProcess", "HeldThread", "fork_frozen", "hold", "hold_tree", "open_userfaultfd"]

@@ -1,0 +1,137 @@
+"""Each engine's image equals a full read of the process at the same instant."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.capture.comparison import assert_same, read_everything
+from tests.capture.memory_store import MemoryStore
+from tests.conftest import Target
+from vcsimg.capture import Options, Session
+from vcsimg.capture.target import ProcessCapture
+from vcsimg.process import HeldProcess
+
+ENGINES = ["wp", "cow", "compare", "auto"]
+
+Start = Callable[..., Target]
+
+
+@pytest.fixture
+def truths(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
+    """The truth of each process, read in the same stop in which a capture secures it."""
+    found: dict[int, Any] = {}
+    secure = ProcessCapture.secure
+
+    def read_too(self: ProcessCapture, held: HeldProcess, engine: str) -> None:
+        secure(self, held, engine)
+        found[held.pid] = read_everything(held.pid, held.memory)
+
+    monkeypatch.setattr(ProcessCapture, "secure", read_too)
+    return found
+
+
+def capture(session: Session, store: MemoryStore) -> str:
+    with session.capture() as snapshot:
+        commit = store.commit(snapshot)
+        session.stored(commit)
+    return commit
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_image_equals_the_process_after_random_changes(engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]) -> None:
+    target = start("capture_dirty")
+    assert target.line() == "ready"
+    store = MemoryStore()
+    session = Session(target.pid, Options(scratch=tmp_path, engine=engine), store.load)
+    seeds = random.Random(1)
+    for _ in range(25):
+        target.send(f"{seeds.randrange(1 << 60)} {seeds.choice([0, 1, 20, 200])}\n")
+        assert target.line() == "done"
+        assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
+    session.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_image_equals_the_process_while_it_runs(engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]) -> None:
+    target = start("capture_dirty")
+    assert target.line() == "ready"
+    target.send("77 -1\n")
+    store = MemoryStore()
+    session = Session(target.pid, Options(scratch=tmp_path, engine=engine), store.load)
+    for _ in range(25):
+        assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
+    session.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_capture_after_a_lost_one_is_relative_to_the_last_stored(
+    engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]
+) -> None:
+    target = start("capture_dirty")
+    assert target.line() == "ready"
+    store = MemoryStore()
+    session = Session(target.pid, Options(scratch=tmp_path, engine=engine), store.load)
+    capture(session, store)
+    for lost in (0, 1, 5):
+        target.send("3 100\n")
+        assert target.line() == "done"
+        with session.capture() as snapshot:
+            changes = snapshot.processes[0].changes
+            assert changes is not None
+            for _, _ in zip(changes, range(lost), strict=False):
+                pass
+        target.send("4 10\n")
+        assert target.line() == "done"
+        assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
+    session.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_second_session_joins_the_first_one(engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]) -> None:
+    target = start("capture_dirty")
+    assert target.line() == "ready"
+    store = MemoryStore()
+    base = None
+    for _ in range(4):
+        target.send("9 150\n")
+        assert target.line() == "done"
+        session = Session(target.pid, Options(scratch=tmp_path, engine=engine), store.load, base)
+        base = capture(session, store)
+        session.close()
+        assert_same(store.load(base).processes[0], truths[target.pid])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_capture_of_a_sleeping_process_has_no_changes(engine: str, start: Start, tmp_path: Path) -> None:
+    target = start("capture_dirty")
+    assert target.line() == "ready"
+    store = MemoryStore()
+    session = Session(target.pid, Options(scratch=tmp_path, engine=engine), store.load)
+    capture(session, store)
+    capture(session, store)
+    with session.capture() as snapshot:
+        store.commit(snapshot)
+    assert store.pages_changed == 0
+    session.close()
+
+
+def test_a_tree_is_captured_at_one_instant(start: Start, tmp_path: Path, truths: dict[int, Any]) -> None:
+    target = start("capture_dirty")
+    assert target.line() == "ready"
+    store = MemoryStore()
+    session = Session(target.pid, Options(scratch=tmp_path, tree=True), store.load)
+    for _ in range(6):
+        target.send("12 150\n")  # forks children, and ends some
+        assert target.line() == "done"
+        image = store.load(capture(session, store))
+        assert image.processes[0].pid == target.pid
+        assert {process.pid for process in image.processes} <= truths.keys()
+        for process in image.processes:
+            assert_same(process, truths[process.pid])
+    assert len(image.processes) > 1
+    session.close()

@@ -1,0 +1,162 @@
+"""Mapped files: found, identified by content, read. Each content is hashed once as long as the file does not change."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from vcsimg.image.region import Region
+from vcsimg.image.snapshot import FileContent, MappedFile
+
+_CHUNK = 1 << 20
+_NOTE_LIMIT = 1 << 16
+_PT_NOTE = 4
+_NT_GNU_BUILD_ID = 3
+
+Signature = tuple[int, int, int, int, int]
+
+
+@dataclass(frozen=True)
+class _Known:
+    signature: Signature | None
+    file: MappedFile
+    content: FileContent | None
+
+
+class FileTable:
+    """The files that the processes of a session map.
+
+    A file is known again by device, inode, size, mtime and ctime; only when one of them changes is it read again.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], _Known] = {}
+
+    def lookup(self, pid: int, region: Region) -> MappedFile:
+        """The file behind a region of a live process, its content hashed. `sha256` is None if this user cannot read it."""
+        key = (region.device, region.inode)
+        known = self._known.get(key)
+        with _opened(pid, region) as fd:
+            if fd is None:
+                if known is None or known.signature is not None:
+                    self._known[key] = _Known(None, _unreadable(region), None)
+                return self._known[key].file
+            signature = _signature(os.fstat(fd))
+            if known is not None and known.signature == signature:
+                return known.file
+            file = MappedFile(
+                device=region.device,
+                inode=region.inode,
+                path=region.name,
+                size=signature[2],
+                sha256=_sha256(fd),
+                build_id=build_id(fd),
+            )
+        assert file.sha256 is not None
+        content = FileContent(file.sha256, file.size, file.build_id, _Reader(pid, region, signature).read)
+        self._known[key] = _Known(signature, file, content)
+        return file
+
+    def content(self, file: MappedFile) -> FileContent | None:
+        """The content of a file that lookup() found, or None if it could not be read."""
+        known = self._known.get((file.device, file.inode))
+        return known.content if known else None
+
+
+class _Reader:
+    """Reads a file again by the way it was found. Opened for every call: a process can map more files than we may hold open."""
+
+    def __init__(self, pid: int, region: Region, signature: Signature) -> None:
+        self._pid = pid
+        self._region = region
+        self._signature = signature
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes [offset, offset + length), fewer at the end. Raises OSError if the file is no longer the one that was hashed."""
+        with _opened(self._pid, self._region) as fd:
+            if fd is None or _signature(os.fstat(fd)) != self._signature:
+                raise OSError(f"{self._region.name} changed while it was being captured")
+            return os.pread(fd, length, offset)
+
+
+@contextmanager
+def _opened(pid: int, region: Region) -> Iterator[int | None]:
+    """The file behind a region, opened for reading: through the kernel's own link if we may, else by name in the root of
+    the process, if that is still the same file."""
+    name = region.name.removesuffix(" (deleted)")
+    candidates = [f"/proc/{pid}/map_files/{region.start:x}-{region.end:x}"]
+    if not region.deleted:
+        candidates.append(f"/proc/{pid}/root{name}")
+    candidates.append(f"/proc/{pid}/exe")
+    for path in candidates:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            continue
+        try:
+            facts = os.fstat(fd)
+            if stat.S_ISREG(facts.st_mode) and facts.st_ino == region.inode and _same_device(facts.st_dev, region.device):
+                yield fd
+                return
+        finally:
+            os.close(fd)
+    yield None
+
+
+def _same_device(number: int, device: str) -> bool:
+    """Whether st_dev is the device in /proc/PID/maps. Stacked and multi-device file systems (overlay, btrfs) show an anonymous
+    device, major 0, in one of the two: then the inode must do."""
+    major, minor = (int(part, 16) for part in device.split(":"))
+    return (os.major(number), os.minor(number)) == (major, minor) or major == 0 or os.major(number) == 0
+
+
+def _signature(facts: os.stat_result) -> Signature:
+    return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+
+
+def _unreadable(region: Region) -> MappedFile:
+    return MappedFile(region.device, region.inode, region.name, 0, None)
+
+
+def _sha256(fd: int) -> str:
+    digest = hashlib.sha256()
+    position = 0
+    while data := os.pread(fd, _CHUNK, position):
+        digest.update(data)
+        position += len(data)
+    return digest.hexdigest()
+
+
+def build_id(fd: int) -> str | None:
+    """The GNU build id of an ELF file (64-bit), hexadecimal, or None. Source: elf(5), notes of type NT_GNU_BUILD_ID."""
+    header = os.pread(fd, 64, 0)
+    if len(header) < 64 or header[:6] != b"\x7fELF\x02\x01":
+        return None
+    (table,) = struct.unpack_from("<Q", header, 32)
+    size, count = struct.unpack_from("<HH", header, 54)
+    if size < 56 or table > 1 << 40:
+        return None
+    headers = os.pread(fd, size * count, table)
+    for index in range(len(headers) // size):
+        kind, _, offset = struct.unpack_from("<IIQ", headers, index * size)
+        (length,) = struct.unpack_from("<Q", headers, index * size + 32)
+        if kind == _PT_NOTE and offset < 1 << 40 and (found := _find_note(os.pread(fd, min(length, _NOTE_LIMIT), offset))):
+            return found
+    return None
+
+
+def _find_note(notes: bytes) -> str | None:
+    position = 0
+    while position + 12 <= len(notes):
+        name_size, size, kind = struct.unpack_from("<III", notes, position)
+        name_at = position + 12
+        data_at = name_at + (name_size + 3 & ~3)
+        if kind == _NT_GNU_BUILD_ID and notes[name_at : name_at + name_size] == b"GNU\0":
+            return notes[data_at : data_at + size].hex()
+        position = data_at + (size + 3 & ~3)
+    return None

@@ -1,0 +1,218 @@
+"""What one capture brings in from one process, and how it becomes changes of pieces.
+
+While the process is stopped, pages that nothing else keeps are secured: changed ones on the heap, whole unknown pieces in the
+shadow. Pages that a frozen child keeps are read from it afterwards. `changes()` joins both, piece by piece:
+
+    secured rows ─┐
+    spilled piece ├─▶ pages of one piece ─▶ PieceChange ─▶ the shadow holds the new content
+    frozen child ─┘                             old content from the shadow, if it knows the piece
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vcsimg.capture.pages import (
+    NO_RANGES,
+    PageNumbers,
+    Ranges,
+    batches,
+    by_piece,
+    clip,
+    page_numbers,
+    pieces_of,
+    read_pages,
+    touches,
+)
+from vcsimg.capture.shadow import Shadow
+from vcsimg.image.pages import Bytes2D, Flags, Indexes, PieceChange
+from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHIFT, PIECE_SIZE
+
+Own = Callable[[PageNumbers, Bytes2D], Flags]
+"""Tells which of some pages have own content: not zeros, or not what the mapped file has there."""
+
+
+@dataclass
+class Update:
+    """New content of pages of one piece; `pages` (n,) need not be sorted, a later row for a page wins."""
+
+    pages: list[Indexes] = field(default_factory=list)
+    rows: list[Bytes2D] = field(default_factory=list)
+    own: list[Flags] = field(default_factory=list)
+
+
+class Harvest:
+    """`complete`: the shadow knows the whole image before, so a piece that it does not know had no content; otherwise such a
+    piece may have had any, and the store must look it up."""
+
+    def __init__(self, shadow: Shadow, *, complete: bool) -> None:
+        self._shadow = shadow
+        self._complete = complete
+        self._updates: dict[int, Update] = {}
+        self._rows: list[tuple[PageNumbers, Bytes2D]] = []
+        self._spilled: set[int] = set()
+        self._later: Ranges = NO_RANGES
+        self._later_fd = -1
+        self.bytes_read = 0
+
+    def secure(self, memory_fd: int, numbers: PageNumbers) -> None:
+        """Read pages now, and keep them on the heap. For few pages: those known to have been written."""
+        rows, readable = read_pages(memory_fd, numbers)
+        self.bytes_read += rows.nbytes
+        if not readable.all():
+            numbers, rows = numbers[readable], rows[readable]
+        if len(numbers):
+            self._rows.append((numbers, rows))
+
+    def secure_all(self, memory_fd: int, ranges: Ranges, *, file: bool = False) -> None:
+        """Read everything in the ranges now. What the shadow knows is compared at once and only differences stay on the heap;
+        pieces that it does not know go to the shadow. `file`: pages of file regions that are no longer the file's, own even when
+        zeros."""
+        for numbers in batches(ranges):
+            for number, where, pages in by_piece(numbers):
+                rows, readable = read_pages(memory_fd, numbers[where])
+                self.bytes_read += rows.nbytes
+                if not readable.all():
+                    pages, rows = pages[readable], rows[readable]
+                if number in self._shadow and number not in self._spilled:
+                    changed = np.asarray((rows != self._shadow.read(number, pages)).any(axis=1))
+                    if file:
+                        changed |= ~self._shadow.own(number)[pages]
+                    if changed.any():
+                        piece = numbers[where][readable][changed]
+                        self._rows.append((piece, rows[changed]))
+                else:
+                    self._spilled.add(number)
+                    self._shadow.write(number, pages, rows, np.ones(len(pages), bool) if file else np.asarray(rows.any(axis=1)))
+
+    def keep_only(self, ranges: Ranges) -> None:
+        """Drop secured rows of pages that lie outside of the ranges: what was mapped there is no longer."""
+        kept = []
+        for numbers, rows in self._rows:
+            near = clip(ranges, int(numbers[0]) << PAGE_SHIFT, (int(numbers[-1]) + 1) << PAGE_SHIFT)
+            inside = np.isin(numbers, page_numbers(near))
+            kept.append((numbers[inside], rows[inside]))
+        self._rows = [(numbers, rows) for numbers, rows in kept if len(numbers)]
+
+    def read_later(self, memory_fd: int, ranges: Ranges) -> None:
+        """Leave ranges to be read in changes(), from the memory of a process that keeps them: a frozen child."""
+        self._later = ranges
+        self._later_fd = memory_fd
+
+    def changes(self, own: Own, vanished: Ranges, mapped: Ranges, base: Iterable[int] = ()) -> Iterator[PieceChange]:
+        """All changes, ascending by piece. To be read to its end, once.
+
+        `vanished`: ranges in which pages that had own content and are not named otherwise have none now: unmapped, or compared.
+        `mapped`: all regions; a piece outside of all is forgotten and not named. `base`: pieces of the image before, where the
+        shadow is not complete. `own` is given here, late: it may need files that are looked up when the process runs again.
+        """
+        self._group(own)
+        later = self._later_by_piece(own)
+        pending = next(later, None)
+        known = np.fromiter(self._shadow.numbers(), np.int64)
+        inside = touches(known, mapped)
+        for number in known[~inside].tolist():
+            self._shadow.forget(number)
+        vanishing = known[inside & touches(known, vanished)].tolist()
+        joined = np.fromiter((number for number in base if number not in self._shadow), np.int64)
+        numbers = {*self._updates, *self._spilled, *vanishing, *joined[touches(joined, mapped)].tolist()}
+        for number in sorted(numbers.union(pieces_of(self._later).tolist())):
+            update = self._updates.pop(number, Update())
+            if pending is not None and pending[0] == number:
+                update.pages.insert(0, pending[1])
+                update.rows.insert(0, pending[2])
+                update.own.insert(0, pending[3])
+                pending = next(later, None)
+            change = self._change(number, update, vanished)
+            if change is not None:
+                yield change
+                self._shadow.write(number, change.pages, change.new, change.own)
+
+    def _group(self, own: Own) -> None:
+        for numbers, rows in self._rows:
+            flags = own(numbers, rows)
+            for number, where, pages in by_piece(numbers):
+                update = self._updates.setdefault(number, Update())
+                update.pages.append(pages)
+                update.rows.append(rows[where])
+                update.own.append(flags[where])
+        self._rows.clear()
+
+    def _later_by_piece(self, own: Own) -> Iterator[tuple[int, Indexes, Bytes2D, Flags]]:
+        for numbers in batches(self._later):
+            for number, where, pages in by_piece(numbers):
+                rows, readable = read_pages(self._later_fd, numbers[where])
+                self.bytes_read += rows.nbytes
+                if not readable.all():
+                    pages, rows = pages[readable], rows[readable]
+                yield number, pages, rows, own(numbers[where][readable], rows)
+
+    def _change(self, number: int, update: Update, vanished: Ranges) -> PieceChange | None:
+        shadow = self._shadow
+        known = number in shadow and number not in self._spilled
+        new = np.zeros((0, PAGE_SIZE), np.uint8)
+        pages: Indexes = np.zeros(0, np.uint16)
+        own = np.zeros(0, bool)
+        if update.pages:
+            pages, new, own = _newest(update)
+        if number in self._spilled:
+            # Content that was written to the shadow while the process was stopped; it is the new one.
+            spilled = np.flatnonzero(shadow.own(number)).astype(np.uint16)
+            fresh = spilled[~np.isin(spilled, pages)]
+            rows = shadow.read(number, fresh)
+            pages, new, own = _sorted(
+                np.concatenate((pages, fresh)), np.concatenate((new, rows)), np.concatenate((own, np.ones(len(fresh), bool)))
+            )
+            shadow.forget(number)
+        if known:
+            gone = self._gone(number, pages, vanished)
+        elif self._complete:
+            gone = np.zeros(0, np.uint16)
+        else:
+            gone = np.setdiff1d(np.arange(PAGES_PER_PIECE, dtype=np.uint16), pages)
+        if len(gone):
+            pages, new, own = _sorted(
+                np.concatenate((pages, gone)),
+                np.concatenate((new, np.zeros((len(gone), PAGE_SIZE), np.uint8))),
+                np.concatenate((own, np.zeros(len(gone), bool))),
+            )
+        if not own.all():
+            new[~own] = 0
+        if not known and not self._complete:
+            return PieceChange(number, pages, new, own)
+        old = shadow.read(number, pages) if known else np.zeros_like(new)
+        old_own = shadow.own(number)[pages] if known else np.zeros(len(pages), bool)
+        changed = (new != old).any(axis=1) | (own != old_own)
+        if not changed.any():
+            return None
+        if not changed.all():
+            pages, new, own, old, old_own = pages[changed], new[changed], own[changed], old[changed], old_own[changed]
+        return PieceChange(number, pages, new, own, old, old_own)
+
+    def _gone(self, number: int, named: Indexes, vanished: Ranges) -> Indexes:
+        """Pages of a known piece that had own content, lie in vanished ranges, and are not named."""
+        base = number << PIECE_SHIFT
+        inside = page_numbers(clip(vanished, base, base + PIECE_SIZE)) & (PAGES_PER_PIECE - 1)
+        flags = np.zeros(PAGES_PER_PIECE, bool)
+        flags[inside] = True
+        flags &= self._shadow.own(number)
+        flags[named] = False
+        return np.flatnonzero(flags).astype(np.uint16)
+
+
+def _newest(update: Update) -> tuple[Indexes, Bytes2D, Flags]:
+    """Pages ascending, each once, with its last row."""
+    if len(update.pages) == 1:
+        return update.pages[0], update.rows[0], update.own[0]
+    pages = np.concatenate(update.pages)
+    last, index = np.unique(pages[::-1], return_index=True)
+    index = len(pages) - 1 - index
+    return last, np.concatenate(update.rows)[index], np.concatenate(update.own)[index]
+
+
+def _sorted(pages: Indexes, rows: Bytes2D, own: Flags) -> tuple[Indexes, Bytes2D, Flags]:
+    order = np.argsort(pages, kind="stable")
+    return pages[order], rows[order], own[order]

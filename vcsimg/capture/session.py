@@ -1,0 +1,169 @@
+"""Captures of one process, or of a process and all its descendants, each relative to the one before."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vcsimg.capture.files import FileTable
+from vcsimg.capture.state import TreeState, host_records
+from vcsimg.capture.target import ENGINES, ProcessCapture
+from vcsimg.errors import ProcessError, VcsimgError
+from vcsimg.image.pages import ImageMemory, PieceChange
+from vcsimg.image.snapshot import CaptureFacts, FileContent, Snapshot
+from vcsimg.kernel import procfs
+from vcsimg.process import HeldProcess, WaitMemory, hold, hold_tree
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may choose. `exclude`: shell patterns for names of regions that are not captured. `files`: keep the contents
+    of mapped files. `scratch`: a folder for a file of the size of the process that has no name."""
+
+    scratch: Path
+    engine: str = "auto"
+    tree: bool = False
+    files: bool = True
+    exclude: Sequence[str] = ()
+    timeout: float = 5.0
+
+
+class Session:
+    """Follows a process from capture to capture.
+
+        session = Session(pid, options, repository.load)
+        with session.capture() as snapshot:
+            session.stored(repository.commit(snapshot, …))
+
+    A capture that is left without stored() counts as lost: the next one is relative to the last that was stored.
+    `load` reads a stored capture; `base` is the commit that the first capture shall be relative to.
+    """
+
+    def __init__(self, pid: int, options: Options, load: Callable[[str], Snapshot], base: str | None = None) -> None:
+        if options.engine not in ENGINES:
+            raise VcsimgError(f"no such engine: {options.engine!r}", remedy=f"There are {', '.join(ENGINES)}.")
+        self.pid = pid
+        self.options = options
+        self.base = base
+        self._load = load
+        self._in_step = False  # the shadows hold exactly what `base` holds
+        self._captures: dict[int, ProcessCapture] = {}
+        self._bases: dict[int, Sequence[int]] = {}
+        self._files = FileTable()
+        self._waits = WaitMemory()
+
+    def stored(self, commit: str) -> None:
+        """The capture was committed: what comes next is relative to it."""
+        self.base = commit
+        self._in_step = True
+        for capture in self._captures.values():
+            capture.stored()
+
+    def close(self) -> None:
+        """Stop following: the processes keep nothing of us."""
+        for capture in self._captures.values():
+            capture.close()
+        self._captures.clear()
+
+    @contextmanager
+    def capture(self) -> Iterator[Snapshot]:
+        """One capture. The processes are stopped only for a part of the entry of this block; their memory is read while the block
+        runs, as the changes of the snapshot are consumed. Raises ProcessError."""
+        began = time.time()
+        if not self._in_step:
+            self._fall_back()
+        self._in_step = False
+        try:
+            pause = self._prepare()
+            parents: dict[int, int] = {}
+            tree = TreeState()
+            with self._held() as helds:
+                for held in helds:
+                    if held.pid not in self._captures:
+                        self._add(held.pid, None).prepare("compare")
+                    self._captures[held.pid].secure(held, self.options.engine)
+                    parents[held.pid] = procfs.stat(held.pid).ppid
+                tree.read_held(helds)
+            pause += max(held.pause for held in helds)
+            for pid in self._captures.keys() - parents.keys():
+                self._captures.pop(pid).close()
+            yield self._snapshot(parents, tree, began, pause)
+        finally:
+            for capture in self._captures.values():
+                capture.release()
+
+    def _fall_back(self) -> None:
+        """Begin again from the last stored capture: what the shadows hold is not what it holds."""
+        self.close()
+        if self.base is not None:
+            for process in self._load(self.base).processes:
+                self._bases[process.pid] = tuple(process.memory.pieces.numbers()) if isinstance(process.memory, ImageMemory) else ()
+
+    def _add(self, pid: int, base: Sequence[int] | None) -> ProcessCapture:
+        capture = ProcessCapture(pid, self._files, self.options.scratch, self.options.exclude)
+        capture.restart(base or (), blank=base is None)
+        self._captures[pid] = capture
+        return capture
+
+    def _prepare(self) -> float:
+        """Everything that can be done while the processes run. Returns seconds that they were stopped for it."""
+        pause = 0.0
+        for pid in [self.pid, *(procfs.descendants(self.pid) if self.options.tree else ())]:
+            try:
+                if pid not in self._captures:
+                    capture = self._add(pid, self._bases.pop(pid, None))
+                    if self.options.engine in ("auto", "wp"):
+                        with hold(pid, timeout=self.options.timeout, waits=self._waits) as held:
+                            capture.begin_tracking(held)
+                        pause += held.pause
+                self._captures[pid].prepare(self.options.engine)
+            except ProcessError:
+                if pid == self.pid:
+                    raise
+                self._captures.pop(pid).close()  # it ended meanwhile; hold_tree() will tell
+        return pause
+
+    @contextmanager
+    def _held(self) -> Iterator[list[HeldProcess]]:
+        if self.options.tree:
+            with hold_tree(self.pid, timeout=self.options.timeout, waits=self._waits) as helds:
+                yield helds
+        else:
+            with hold(self.pid, timeout=self.options.timeout, waits=self._waits) as held:
+                yield [held]
+
+    def _snapshot(self, parents: Mapping[int, int], tree: TreeState, began: float, pause: float) -> Snapshot:
+        facts = CaptureFacts(
+            engine="",
+            time=began,
+            pause=pause,
+            start_ticks=self._captures[self.pid].start_ticks,
+            boot_id=procfs.boot_id(),
+            host=platform.node(),
+            kernel=platform.release(),
+        )
+        processes = []
+        files: dict[str, FileContent] = {}
+        for pid, parent in parents.items():
+            capture = self._captures[pid]
+            process, contents = capture.finish(parent)
+            assert process.changes is not None
+            processes.append(replace(process, changes=_counted(process.changes, capture, facts)))
+            files.update(contents)
+        facts.engine = "+".join(sorted({part for capture in self._captures.values() for part in capture.engine.split("+")}))
+        return Snapshot(
+            processes=tuple(tree.finish(processes)),
+            host=host_records(),
+            files=files if self.options.files else {},
+            base=self.base,
+            facts=facts,
+        )
+
+
+def _counted(changes: Iterable[PieceChange], capture: ProcessCapture, facts: CaptureFacts) -> Iterator[PieceChange]:
+    yield from changes
+    facts.bytes_read += capture.bytes_read

@@ -1,0 +1,104 @@
+"""The last image's own pages, in a file without a name: the old content that deltas are made against.
+
+It lies in the page cache, not on our heap, and is gone with us, whatever ends us (O_TMPFILE). One slot of PIECE_SIZE
+a piece; which pages of a slot have own content is kept in memory, 512 flags a piece.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from vcsimg.errors import DiskFull
+from vcsimg.image.pages import Bytes2D, Flags, Indexes
+from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SIZE
+
+
+class Shadow:
+    """Pieces by number. A piece is known once it was written; an unknown one may be anything."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        self._folder = folder
+        self._slots: dict[int, int] = {}
+        self._own: dict[int, Flags] = {}
+        self._free: list[int] = []
+        self._end = 0
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._own
+
+    def numbers(self) -> Iterable[int]:
+        """Numbers of the known pieces."""
+        return self._own.keys()
+
+    def own(self, number: int) -> Flags:
+        """Which pages of a known piece have own content, (512,). Not to be changed."""
+        return self._own[number]
+
+    def read(self, number: int, pages: Indexes) -> Bytes2D:
+        """Contents of pages of a known piece, (n, 4096); zeros where a page has none of its own."""
+        rows = np.zeros((len(pages), PAGE_SIZE), np.uint8)
+        own = self._own[number][pages]
+        if not own.any():
+            return rows
+        base = self._slots[number] * PIECE_SIZE
+        view = memoryview(rows.reshape(-1).data)
+        for first, last in _runs(pages, own):
+            buffer = view[first * PAGE_SIZE : last * PAGE_SIZE]
+            got = os.preadv(self._file.fileno(), [buffer], base + int(pages[first]) * PAGE_SIZE)
+            assert got == len(buffer)
+        return rows
+
+    def write(self, number: int, pages: Indexes, rows: Bytes2D, own: Flags) -> None:
+        """Set pages (n,) of a piece to rows (n, 4096), of which `own` (n,) have own content. Makes an unknown piece known: its
+        other pages have none. Raises DiskFull; the piece is then unknown."""
+        flags = self._own.pop(number, None)
+        if flags is None:
+            flags = np.zeros(PAGES_PER_PIECE, bool)
+        if own.any():
+            slot = self._slots.get(number)
+            if slot is None:
+                slot = self._slots[number] = self._free.pop() if self._free else self._end
+                self._end = max(self._end, slot + 1)
+            base = slot * PIECE_SIZE
+            view = memoryview(np.ascontiguousarray(rows).reshape(-1).data)
+            try:
+                for first, last in _runs(pages, own):
+                    data = view[first * PAGE_SIZE : last * PAGE_SIZE]
+                    position = base + int(pages[first]) * PAGE_SIZE
+                    while data:
+                        done = os.pwrite(self._file.fileno(), data, position)
+                        data, position = data[done:], position + done
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise DiskFull(str(self._folder)) from None
+                raise
+        flags[pages] = own
+        self._own[number] = flags
+
+    def forget(self, number: int) -> None:
+        """Make a piece unknown. Its slot is used again."""
+        self._own.pop(number, None)
+        slot = self._slots.pop(number, None)
+        if slot is not None:
+            self._free.append(slot)
+
+
+def _runs(pages: Indexes, wanted: Flags) -> Iterator[tuple[int, int]]:
+    """Half-open ranges of indexes into `pages` where the wanted pages lie side by side."""
+    indexes = np.flatnonzero(wanted)
+    breaks = np.flatnonzero((np.diff(indexes) != 1) | (np.diff(pages[indexes].astype(np.int32)) != 1)) + 1
+    edges = [0, *breaks.tolist(), len(indexes)]
+    for low, high in itertools.pairwise(edges):
+        if low < high:
+            yield int(indexes[low]), int(indexes[high - 1]) + 1

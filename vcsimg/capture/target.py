@@ -1,0 +1,276 @@
+"""One process across its captures: what is known of it, what is tracked, and how one capture of it goes.
+
+prepare()   while it runs: map, mapped files, write-protection, copy what was written so far
+secure()    while it is stopped: what was written since, shared memory, registers and the other facts
+finish()    while it runs again: compare, describe; its memory comes as changes, read by the store
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from vcsimg.capture.content import OwnPages, shared_data
+from vcsimg.capture.files import FileTable
+from vcsimg.capture.harvest import Harvest
+from vcsimg.capture.pages import NO_RANGES, Ranges, clip, join, page_numbers, populated, ranges_of, subtract
+from vcsimg.capture.protection import WriteProtection
+from vcsimg.capture.regions import Kind, Plan
+from vcsimg.capture.shadow import Shadow
+from vcsimg.capture.state import StateReader
+from vcsimg.errors import BorrowError, ProcessChanged
+from vcsimg.image.records import Record
+from vcsimg.image.region import Region, RegionMap
+from vcsimg.image.snapshot import FileContent, MappedFile, Process
+from vcsimg.kernel import features, procfs
+from vcsimg.process import FrozenChild, HeldProcess, fork_frozen, open_userfaultfd
+
+ENGINES = ("auto", "wp", "cow", "compare")
+
+_PRECOPY_LIMIT = 64 << 20
+"""Bytes that are copied while the process runs; more is left to the frozen child."""
+
+_COPY_SPEED = 3e9
+_FORK_SECONDS = 1e-3
+_FORK_SECONDS_PER_BYTE = 20e-3 / (1 << 30)
+
+_OUR_FLAGS = ("uw", "sd")
+"""VmFlags that say how a region is watched (userfaultfd write-protection, soft-dirty), not what it is."""
+
+_EVERYWHERE = ranges_of([(0, 1 << 63)])
+
+
+class ProcessCapture:
+    """`complete` of the shadow: see Harvest. `base`: pieces of the image that this capture will be relative to."""
+
+    def __init__(self, pid: int, files: FileTable, scratch: Path, exclude: Sequence[str]) -> None:
+        self.pid = pid
+        self.start_ticks = procfs.stat(pid).starttime
+        self._files = files
+        self._scratch = scratch
+        self._exclude = exclude
+        self._state = StateReader(pid)
+        self._shadow = Shadow(scratch)
+        self._complete = False
+        self._base: Sequence[int] = ()
+        self._plan = Plan(RegionMap(()))
+        self._eligible: dict[bool, Ranges] = {False: NO_RANGES, True: NO_RANGES}
+        self._mapped: dict[int, MappedFile] = {}
+        self._tracker: WriteProtection | None = None
+        self._address_space: dict[int, int] = {}
+        self._harvest = Harvest(self._shadow, complete=False)
+        self._dirty = NO_RANGES
+        self._tracked = NO_RANGES
+        self._child: FrozenChild | None = None
+        self._precopied = False
+        self.engine = ""
+
+    @property
+    def bytes_read(self) -> int:
+        return self._harvest.bytes_read
+
+    def close(self) -> None:
+        """Stop tracking; the process keeps nothing of us."""
+        self._end_tracking()
+        self._shadow.close()
+
+    def restart(self, base: Sequence[int], *, blank: bool) -> None:
+        """Forget what was known of the image before: the next capture is relative to one with the pieces `base` (blank: to none)."""
+        self._shadow.close()
+        self._shadow = Shadow(self._scratch)
+        self._complete = blank
+        self._base = base
+
+    def stored(self) -> None:
+        """The last capture was committed: the shadow is what the next one is relative to."""
+        self._complete = True
+        self._base = ()
+
+    def prepare(self, engine: str) -> None:
+        """While it runs. Raises ProcessChanged when it ended, or when the pid is another process's now."""
+        if procfs.stat(self.pid).starttime != self.start_ticks:
+            raise ProcessChanged(self.pid, "it has ended, and its pid is another process's now")
+        self._state.prepare()
+        self._look(procfs.read_maps(self.pid))
+        self._harvest = Harvest(self._shadow, complete=self._complete)
+        self._dirty = NO_RANGES
+        self._precopied = False
+        if engine not in ("auto", "wp"):
+            self._end_tracking()
+        if procfs.auxv(self.pid) != self._address_space:
+            self._end_tracking()  # it called exec: the old address space is gone, and our userfaultfd with it
+        if self._tracker is not None:
+            with _opened(self.pid, "pagemap") as pagemap_fd, _opened(self.pid, "mem") as memory_fd:
+                written = self._collect(pagemap_fd)
+                fresh = [
+                    self._tracker.arm(pagemap_fd, self._eligible[file], self._plan.regions, file=file) for file in (False, True)
+                ]
+                self._dirty = join([written, *fresh])
+                if _size(self._dirty) <= _PRECOPY_LIMIT:
+                    self._harvest.secure(memory_fd, page_numbers(self._dirty))
+                    self._dirty = NO_RANGES
+                    self._precopied = True
+
+    def begin_tracking(self, held: HeldProcess) -> bool:
+        """Borrow a thread for one userfaultfd(2), so that the next prepare() can write-protect. Returns whether it is possible."""
+        if self._tracker is not None:
+            return True
+        if not features.available("uffd_wp_async") or not features.available("pagemap_scan") or held.can_borrow is not None:
+            return False
+        try:
+            uffd = open_userfaultfd(held)
+        except BorrowError:
+            return False
+        self._tracker = WriteProtection(uffd)
+        self._address_space = procfs.auxv(self.pid)
+        return True
+
+    def secure(self, held: HeldProcess, engine: str) -> None:
+        """While it is stopped: everything that would be lost when it runs on."""
+        regions = procfs.read_maps(self.pid)
+        if not self._same(regions):
+            self._look(regions)
+        before = self._tracked
+        written = self._collect(held.pagemap) if self._tracker is not None else NO_RANGES
+        if self._precopied and not np.array_equal(before, self._tracked):
+            self._harvest.keep_only(self._tracked)
+        dirty = join([written, *(clip(self._dirty, *pair) for pair in self._tracked.tolist())])
+        rest = {
+            file: join(
+                [
+                    populated(held.pagemap, low, high, file=file)
+                    for low, high in subtract(self._eligible[file], self._tracked).tolist()
+                ]
+            )
+            for file in (False, True)
+        }
+        self._child = self._freeze(held, engine, _size(dirty) + _size(rest[False]) + _size(rest[True]))
+        shared = self._shared()
+        if self._child is not None:
+            left = self._left_out(self._child)
+            self._harvest.read_later(self._child.memory, subtract(join([dirty, *rest.values()]), left))
+            shared = join([shared, *(clip(join([dirty, *rest.values()]), *pair) for pair in left.tolist())])
+        else:
+            self._harvest.secure(held.memory, page_numbers(dirty))
+            for file, ranges in rest.items():
+                self._harvest.secure_all(held.memory, ranges, file=file)
+        self._harvest.secure_all(held.memory, shared)
+        self._state.read_held(held)
+        tracked = "wp" if self._tracker is not None and len(before) else ""
+        copied = "cow" if self._child is not None else ""
+        self.engine = "+".join(part for part in (tracked, copied) if part) or "compare"
+
+    def finish(self, parent: int) -> tuple[Process, dict[str, FileContent]]:
+        """While it runs again. The changes of the process that is returned must be read before release()."""
+        facts = self._state.finish()
+        mapped = tuple({(file.device, file.inode): file for file in self._mapped.values()}.values())
+        contents = {start: content for start, file in self._mapped.items() if (content := self._files.content(file)) is not None}
+        vanished = subtract(_EVERYWHERE, self._tracked)
+        everything = join([ranges_of((region.start, region.end) for region in self._plan.regions if region.end < 1 << 63)])
+        process = Process(
+            pid=self.pid,
+            parent=parent,
+            name=facts.name,
+            regions=self._plan.regions,
+            threads=facts.threads,
+            mapped=mapped,
+            state={**facts.state, "unsaved": (*facts.unsaved, *self._unsaved())},
+            unreadable=frozenset(self._plan.reasons),
+            changes=self._harvest.changes(OwnPages(self._plan, contents), vanished, everything, self._base),
+        )
+        return process, {content.sha256: content for content in contents.values()}
+
+    def release(self) -> None:
+        """End the frozen child, if there is one."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()
+
+    def _look(self, regions: Sequence[Region]) -> None:
+        """Take over a new map. Its VmFlags cost a walk of all page tables, so they are read only when the map has changed."""
+        if self._same(regions):
+            return
+        flags = procfs.read_smaps_flags(self.pid)
+        named = RegionMap(
+            replace(region, flags=tuple(flag for flag in flags.get(region.start, ()) if flag not in _OUR_FLAGS))
+            for region in regions
+        )
+        plan = Plan(named, self._exclude)
+        self._mapped = {}
+        for region in plan.of(Kind.FILE):
+            file = self._files.lookup(self.pid, region)
+            self._mapped[region.start] = file
+            if file.sha256 is None:
+                plan.kinds[region.start] = Kind.SHARED  # nothing to refer to: every page is read
+        self._plan = plan
+        self._eligible = {
+            file: join([ranges_of((region.start, region.end) for region in plan.of(kind))])
+            for file, kind in ((False, Kind.ANONYMOUS), (True, Kind.FILE))
+        }
+
+    def _same(self, regions: Sequence[Region]) -> bool:
+        mine = self._plan.regions.regions
+        return len(mine) == len(regions) and all(replace(old, flags=()) == new for old, new in zip(mine, regions, strict=True))
+
+    def _collect(self, pagemap_fd: int) -> Ranges:
+        assert self._tracker is not None
+        self._tracked, written = self._tracker.written(pagemap_fd, join(self._eligible.values()), self._plan.regions)
+        return written
+
+    def _end_tracking(self) -> None:
+        if self._tracker is not None:
+            self._tracker.close()
+            self._tracker = None
+        self._tracked = NO_RANGES
+
+    def _freeze(self, held: HeldProcess, engine: str, size: int) -> FrozenChild | None:
+        """A frozen child, if copying `size` bytes now would take longer than forking."""
+        if engine == "compare" or held.can_borrow is not None:
+            return None
+        mapped = sum(_size(ranges) for ranges in self._eligible.values())
+        if engine != "cow" and size / _COPY_SPEED < _FORK_SECONDS + min(size, mapped) * _FORK_SECONDS_PER_BYTE:
+            return None
+        try:
+            return fork_frozen(held)
+        except BorrowError:
+            return None
+
+    def _left_out(self, child: FrozenChild) -> Ranges:
+        """Private regions whose content the child does not have: MADV_DONTFORK, MADV_WIPEONFORK, or made read-only to it."""
+        kept = {(region.start, region.end) for region in procfs.read_maps(child.pid)}
+        regions = [
+            (region.start, region.end)
+            for region in self._plan.of(Kind.ANONYMOUS, Kind.FILE)
+            if (region.start, region.end) not in kept or "wf" in region.flags
+        ]
+        return join([ranges_of(regions)])
+
+    def _shared(self) -> Ranges:
+        return join([shared_data(self.pid, region) for region in self._plan.of(Kind.SHARED)])
+
+    def _unsaved(self) -> list[Record]:
+        return [
+            Record.make("unsaved", resource=f"region {region.start:x}-{region.end:x} {region.name}".rstrip(), reason=reason)
+            for region in self._plan.regions
+            if (reason := self._plan.reasons.get(region.start))
+        ]
+
+
+def _size(ranges: Ranges) -> int:
+    """Bytes in the ranges."""
+    return int((ranges[:, 1] - ranges[:, 0]).sum())
+
+
+@contextmanager
+def _opened(pid: int, name: str) -> Iterator[int]:
+    """/proc/PID/NAME, opened for reading."""
+    fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

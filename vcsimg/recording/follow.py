@@ -1,0 +1,155 @@
+"""The loop of a recorder: captures at an interval and on demand, until the process ends or the user has enough."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from vcsimg.errors import DiskFull, NoSuchProcess, ProcessChanged, StopTimeout, UnsupportedProcess, VcsimgError
+from vcsimg.kernel import pidfd, procfs
+from vcsimg.recording.control import Control
+from vcsimg.recording.recorder import Recorded, Recorder
+
+
+class Wishes:
+    """What signals ask of the loop: to stop, or to capture now. Installs handlers for the life of its `with` block."""
+
+    def __init__(self, stop: tuple[int, ...], capture: tuple[int, ...]) -> None:
+        self.stopping = False
+        self.wanted = False
+        self._stop = stop
+        self._capture = capture
+        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._before: dict[int, object] = {}
+        self._before_fd = -1
+
+    def fileno(self) -> int:
+        return self._read
+
+    def __enter__(self) -> Wishes:
+        self._before_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in (*self._stop, *self._capture):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        signal.set_wakeup_fd(self._before_fd)
+        os.close(self._read)
+        os.close(self._write)
+
+    def drain(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._read, 512)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if number in self._capture:
+            self.wanted = True
+        else:
+            self.stopping = True
+
+
+def follow(
+    recorder: Recorder,
+    repository: Path,
+    *,
+    every: float | None,
+    count: int | None = None,
+    stop_signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+    capture_signals: tuple[int, ...] = (signal.SIGUSR1,),
+    on_capture: Callable[[Recorded], None],
+    on_error: Callable[[VcsimgError], None],
+) -> str:
+    """Record until the process ends, `count` captures are made, or a stop signal comes; returns "ended", "count" or "stopped".
+
+    `every`: seconds from the beginning of one capture to that of the next; a capture that takes longer delays the next, none is made
+    up for. None: only on demand. A capture that fails because of the moment (a full disk, a thread that cannot be stopped)
+    is reported by `on_error` and the recording goes on; the first one must succeed. A signal never interrupts a capture that is being stored.
+    """
+    made = 0
+
+    def capture(message: str | None = None) -> str:
+        nonlocal made
+        recorded = recorder.capture(message)
+        made += 1
+        on_capture(recorded)
+        return recorded.commit
+
+    with (
+        _ended_fd(recorder.pid) as ended,
+        Wishes(stop_signals, capture_signals) as wishes,
+        _control(repository, recorder.pid) as control,
+    ):
+        poll = select.poll()
+        for descriptor in (ended, wishes.fileno(), control.fileno()):
+            poll.register(descriptor, select.POLLIN)
+        due = time.monotonic()
+        while not wishes.stopping:
+            if count is not None and made >= count:
+                return "count"
+            try:
+                if (every is not None and time.monotonic() >= due) or wishes.wanted:
+                    wishes.wanted = False
+                    if every is not None:
+                        due = max(due + every, time.monotonic())
+                    capture()
+                    continue
+                wait = None if every is None else max(0.0, due - time.monotonic()) * 1000
+                ready = {descriptor for descriptor, _ in poll.poll(wait)}
+                if wishes.fileno() in ready:
+                    wishes.drain()
+                if control.fileno() in ready:
+                    control.serve(capture)
+                if ended in ready:
+                    return "ended"
+            except (NoSuchProcess, ProcessChanged, UnsupportedProcess) as error:
+                if _is_over(recorder.pid, ended):
+                    return "ended"
+                if made == 0 or isinstance(error, UnsupportedProcess):
+                    raise
+                on_error(error)
+            except (StopTimeout, DiskFull) as error:
+                if made == 0:
+                    raise
+                on_error(error)
+        return "stopped"
+
+
+@contextmanager
+def _ended_fd(pid: int) -> Iterator[int]:
+    """A descriptor that becomes readable when the process ends (pidfd_open(2))."""
+    try:
+        descriptor = pidfd.open(pid)
+    except ProcessLookupError:
+        raise NoSuchProcess(pid) from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _control(repository: Path, pid: int) -> Iterator[Control]:
+    control = Control(repository, pid)
+    try:
+        yield control
+    finally:
+        control.close()
+
+
+def _is_over(pid: int, ended: int) -> bool:
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    if poll.poll(0):
+        return True
+    try:
+        return procfs.stat(pid).state in "ZX"
+    except OSError:
+        return True

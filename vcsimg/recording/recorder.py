@@ -1,0 +1,92 @@
+"""A recorder: one process (or tree), one branch."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from vcsimg.capture import Options, Session
+from vcsimg.image.snapshot import Record
+from vcsimg.kernel import procfs
+from vcsimg.source import revision_at
+from vcsimg.store import Repository, branch_name
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One capture that is in the repository. Times in seconds; `wall` from its beginning until it was durable."""
+
+    commit: str
+    branch: str
+    engine: str
+    pause: float
+    wall: float
+    bytes_read: int
+    pages_changed: int
+    bytes_stored: int
+    unsaved: tuple[Record, ...]
+
+
+class Recorder:
+    """Captures of one process into its branch of a repository, as a context manager: it holds the branch's lock.
+
+    Raises ProcessError if the process cannot be captured, RepositoryBusy if another recorder holds the branch.
+    """
+
+    def __init__(self, repository: Repository, pid: int, options: Options) -> None:
+        self._repository = repository
+        self.pid = pid
+        start = procfs.stat(pid).starttime
+        boot_id = procfs.boot_id()
+        name = repository.branch_of(pid, start, boot_id)
+        self.started_at = procfs.start_time(pid)
+        self.branch = name or branch_name(procfs.comm(pid), pid, self.started_at)
+        self._source = _source_of(pid, self.started_at)
+        base = repository.tip(self.branch)
+        self._session = Session(pid, options, repository.load, base)
+        self._locks = ExitStack()
+
+    def __enter__(self) -> Recorder:
+        self._locks.enter_context(self._repository.lock(self.branch))
+        # Another recorder may have written between the constructor and the lock.
+        self._session.base = self._repository.tip(self.branch)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._session.close()
+        finally:
+            self._locks.close()
+
+    def capture(self, message: str | None = None) -> Recorded:
+        """One capture, durable in the repository when this returns. On an error nothing was committed and the process runs on."""
+        began = time.monotonic()
+        with self._session.capture() as snapshot:
+            facts = snapshot.facts
+            assert facts is not None
+            facts.source_commit = self._source
+            base = self._session.base
+            before = self._repository.bytes_written
+            commit = self._repository.commit(snapshot, branch=self.branch, parents=[base] if base else [], message=message or "")
+            self._session.stored(commit)
+        return Recorded(
+            commit=commit,
+            branch=self.branch,
+            engine=facts.engine,
+            pause=facts.pause,
+            wall=time.monotonic() - began,
+            bytes_read=facts.bytes_read,
+            pages_changed=facts.pages_changed,
+            bytes_stored=self._repository.bytes_written - before,
+            unsaved=tuple(record for process in snapshot.processes for record in process.section("unsaved")),
+        )
+
+
+def _source_of(pid: int, started_at: float) -> str | None:
+    """The source revision of a process, if its folder lies in a git checkout."""
+    try:
+        return revision_at(Path(f"/proc/{pid}/cwd").readlink(), started_at)
+    except OSError:
+        return None
