@@ -108,7 +108,7 @@ def _ask_uffd_wp_async() -> str | None:
     memory = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
         try:
-            userfaultfd.enable_wp_async(fd)
+            userfaultfd.enable(fd)
         except OSError as error:
             return f"userfaultfd lacks asynchronous write-protection ({error.strerror}): Linux 6.7 has it"
         memory[0] = 1

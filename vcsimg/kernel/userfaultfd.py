@@ -22,7 +22,7 @@ UFFD_FEATURE_WP_ASYNC = 1 << 15
 UFFDIO_REGISTER_MODE_WP = 1 << 1
 UFFDIO_WRITEPROTECT_MODE_WP = 1 << 0
 
-FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | UFFD_USER_MODE_ONLY
+OPEN_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | UFFD_USER_MODE_ONLY
 """Arguments of the userfaultfd system call for an ordinary user."""
 
 
@@ -62,10 +62,10 @@ UFFDIO_WRITEPROTECT = _ioctl(3, 0x06, UffdioWriteprotect)
 
 def create() -> int:
     """A userfaultfd for this process. Raises OSError (ENOSYS, EPERM)."""
-    return call(NR["userfaultfd"], FLAGS)
+    return call(NR["userfaultfd"], OPEN_FLAGS)
 
 
-def enable_wp_async(fd: int) -> None:
+def enable(fd: int) -> None:
     """The handshake that must come first, once for a descriptor: asynchronous write-protection, also of pages that are not populated.
     Raises OSError: EINVAL if the kernel has none (before Linux 6.7)."""
     fcntl.ioctl(fd, UFFDIO_API, UffdioApi(api=UFFD_API, features=UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED))
