@@ -20,6 +20,7 @@
     │   ├── RepositoryBusy          another vcsimg writes the same branch: carries the owner's pid
     │   ├── DiskFull
     │   └── UnknownRevision
+    ├── CommandNotStarted           a program to record cannot be started: carries command, errno
     ├── ExportError                 a file to export to cannot be written: carries path
     ├── RestoreError                a capture cannot be run again: carries resource, reason, option
     └── UnsupportedKernel           this kernel lacks a facility: carries facility
@@ -201,6 +202,17 @@ class ExportError(VcsimgError):
     def __init__(self, path: str, message: str, *, remedy: str | None = None) -> None:
         super().__init__(f"{path}: {message}", remedy=remedy)
         self.path = path
+
+
+class CommandNotStarted(VcsimgError):
+    """A program cannot be started. `exit_status` is what a shell would say: 127 not found, 126 not executable."""
+
+    def __init__(self, command: str, errno: int) -> None:
+        missing = errno == _errno.ENOENT
+        super().__init__(f"{command}: {'command not found' if missing else os.strerror(errno)}")
+        self.command = command
+        self.errno = errno
+        self.exit_status = 127 if missing else 126
 
 
 class RestoreError(VcsimgError):

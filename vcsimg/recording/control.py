@@ -98,6 +98,23 @@ def request_capture(repository: Path, pid: int, message: str | None) -> str | No
     return str(answer["commit"])
 
 
+def recorders(repository: Path, folder: Path | None = None) -> list[int]:
+    """Pids of the processes that have recorders in a repository; with `folder`, only those whose current folder is that one or one
+    below it. A recorder that was killed may still be among them; request_capture() tells."""
+    try:
+        pids = sorted(int(name) for name in os.listdir(_folder(repository)) if name.isdigit())
+    except FileNotFoundError:
+        return []
+    return pids if folder is None else [pid for pid in pids if _works_in(pid, folder.resolve())]
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink().is_relative_to(folder)
+    except OSError:
+        return False
+
+
 def _receive(connection: socket.socket) -> bytes:
     data = b""
     while not data.endswith(b"\n") and len(data) < _LIMIT:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
-from vcsimg.errors import DiskFull, NoSuchProcess, ProcessChanged, StopTimeout, UnsupportedProcess, VcsimgError
+from vcsimg.errors import (
+    AlreadyTraced,
+    BorrowError,
+    DiskFull,
+    NoSuchProcess,
+    ProcessChanged,
+    StopTimeout,
+    UnsupportedProcess,
+    VcsimgError,
+)
 from vcsimg.kernel import pidfd, procfs
 from vcsimg.recording.control import Control
 from vcsimg.recording.recorder import Recorded, Recorder
@@ -20,8 +32,9 @@ from vcsimg.recording.recorder import Recorded, Recorder
 class Wishes:
     """What signals ask of the loop: to stop, or to capture now. Installs handlers for the life of its `with` block."""
 
-    def __init__(self, stop: tuple[int, ...], capture: tuple[int, ...]) -> None:
-        self.stopping = False
+    def __init__(self, stop: Sequence[int], capture: Sequence[int]) -> None:
+        self.stopping = 0
+        """The signal that asks to stop; 0: none has."""
         self.wanted = False
         self._stop = stop
         self._capture = capture
@@ -53,7 +66,15 @@ class Wishes:
         if number in self._capture:
             self.wanted = True
         else:
-            self.stopping = True
+            self.stopping = number
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a recording ended: the process "ended", the "count" is reached, or it was "stopped" by `signal`."""
+
+    reason: Literal["ended", "count", "stopped"]
+    signal: int = 0
 
 
 def follow(
@@ -62,16 +83,17 @@ def follow(
     *,
     every: float | None,
     count: int | None = None,
-    stop_signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
-    capture_signals: tuple[int, ...] = (signal.SIGUSR1,),
+    stop_signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+    capture_signals: Sequence[int] = (signal.SIGUSR1,),
     on_capture: Callable[[Recorded], None],
     on_error: Callable[[VcsimgError], None],
-) -> str:
-    """Record until the process ends, `count` captures are made, or a stop signal comes; returns "ended", "count" or "stopped".
+) -> Ending:
+    """Record until the process ends, `count` captures are made, or a stop signal comes.
 
-    `every`: seconds from the beginning of one capture to that of the next; a capture that takes longer delays the next, none is made
-    up for. None: only on demand. A capture that fails because of the moment (a full disk, a thread that cannot be stopped)
-    is reported by `on_error` and the recording goes on; the first one must succeed. A signal never interrupts a capture that is being stored.
+    The first capture is made at once. `every`: seconds from the beginning of one capture to that of the next; a capture that takes
+    longer delays the next, none is made up for. None: further ones only on demand. A capture that fails because of the moment (a full
+    disk, a thread that cannot be stopped, a debugger) is reported by `on_error` and the recording goes on; the first one must succeed.
+    A signal never interrupts a capture that is being stored.
     """
     made = 0
 
@@ -91,35 +113,39 @@ def follow(
         for descriptor in (ended, wishes.fileno(), control.fileno()):
             poll.register(descriptor, select.POLLIN)
         due = time.monotonic()
-        while not wishes.stopping:
+        while True:
+            if wishes.stopping:
+                return Ending("stopped", wishes.stopping)
             if count is not None and made >= count:
-                return "count"
+                return Ending("count")
+            # Looked at before every capture, due or not: a recorder that is always late must still answer.
+            ready = {descriptor for descriptor, _ in poll.poll(_milliseconds(due, wishes))}
+            if wishes.fileno() in ready:
+                wishes.drain()
+            if ended in ready:
+                return Ending("ended")
+            if wishes.stopping:
+                continue
             try:
-                if (every is not None and time.monotonic() >= due) or wishes.wanted:
-                    wishes.wanted = False
-                    if every is not None:
-                        due = max(due + every, time.monotonic())
-                    capture()
-                    continue
-                wait = None if every is None else max(0.0, due - time.monotonic()) * 1000
-                ready = {descriptor for descriptor, _ in poll.poll(wait)}
-                if wishes.fileno() in ready:
-                    wishes.drain()
                 if control.fileno() in ready:
                     control.serve(capture)
-                if ended in ready:
-                    return "ended"
-            except (NoSuchProcess, ProcessChanged, UnsupportedProcess) as error:
+                elif wishes.wanted or time.monotonic() >= due:
+                    wishes.wanted = False
+                    due = math.inf if every is None else max(due + every, time.monotonic())
+                    capture()
+            except (AlreadyTraced, BorrowError, DiskFull, NoSuchProcess, ProcessChanged, StopTimeout, UnsupportedProcess) as error:
                 if _is_over(recorder.pid, ended):
-                    return "ended"
+                    return Ending("ended")
                 if made == 0 or isinstance(error, UnsupportedProcess):
                     raise
                 on_error(error)
-            except (StopTimeout, DiskFull) as error:
-                if made == 0:
-                    raise
-                on_error(error)
-        return "stopped"
+
+
+def _milliseconds(due: float, wishes: Wishes) -> float | None:
+    """How long to wait for something to happen."""
+    if wishes.wanted or wishes.stopping:
+        return 0
+    return None if due == math.inf else max(0.0, due - time.monotonic()) * 1000
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from vcsimg.errors import VcsimgError
+from vcsimg.errors import CommandNotStarted
 
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Sent to us alone when meant for the program. SIGINT and SIGQUIT come from the terminal, to its whole process group."""
@@ -19,15 +20,13 @@ FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 def launched(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """A program started in our place: in our process group, with our descriptors; signals that would end us go to it instead.
 
-    It is never killed here: when the block is left while it runs, it runs on, and the caller waits for it. Raises VcsimgError if
-    it cannot be started.
+    It is never killed here: when the block is left while it runs, it runs on, and the caller waits for it. Raises
+    CommandNotStarted.
     """
     try:
         process = subprocess.Popen(command, close_fds=False)
-    except FileNotFoundError:
-        raise VcsimgError(f"{command[0]}: command not found") from None
-    except OSError as error:
-        raise VcsimgError(f"{command[0]}: {os.strerror(error.errno or 0)}") from None
+    except (OSError, ValueError) as error:
+        raise CommandNotStarted(command[0], getattr(error, "errno", None) or errno.EINVAL) from None
 
     def forward(number: int, _: FrameType | None) -> None:
         with suppress(ProcessLookupError):

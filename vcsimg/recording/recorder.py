@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vcsimg.capture import Options, Session
-from vcsimg.image.snapshot import Record
+from vcsimg.errors import NoSuchProcess, UnsupportedProcess
+from vcsimg.image.records import Record
 from vcsimg.kernel import procfs
+from vcsimg.recording.shield import Shield
 from vcsimg.source import revision_at
 from vcsimg.store import Repository, branch_name
 
@@ -38,11 +40,16 @@ class Recorder:
     def __init__(self, repository: Repository, pid: int, options: Options) -> None:
         self._repository = repository
         self.pid = pid
-        start = procfs.stat(pid).starttime
-        boot_id = procfs.boot_id()
-        name = repository.branch_of(pid, start, boot_id)
-        self.started_at = procfs.start_time(pid)
-        self.branch = name or branch_name(procfs.comm(pid), pid, self.started_at)
+        try:
+            leader = int(procfs.status(pid)["Tgid"])
+            start = procfs.stat(pid).starttime
+            self.started_at = procfs.start_time(pid)
+            self.name = procfs.comm(pid)
+        except OSError:
+            raise NoSuchProcess(pid) from None
+        if leader != pid:
+            raise UnsupportedProcess(pid, f"it is a thread of process {leader}", remedy=f"Use {leader} instead.")
+        self.branch = repository.branch_of(pid, start, procfs.boot_id()) or branch_name(self.name, pid, self.started_at)
         self._source = _source_of(pid, self.started_at)
         base = repository.tip(self.branch)
         self._session = Session(pid, options, repository.load, base)
@@ -63,7 +70,7 @@ class Recorder:
     def capture(self, message: str | None = None) -> Recorded:
         """One capture, durable in the repository when this returns. On an error nothing was committed and the process runs on."""
         began = time.monotonic()
-        with self._session.capture() as snapshot:
+        with Shield() as shield, self._session.capture() as snapshot, shield.lowered():
             facts = snapshot.facts
             assert facts is not None
             facts.source_commit = self._source
