@@ -35,6 +35,7 @@ def check(repo: Repository, captures: list[tuple[str, dict[int, bytes]]]) -> Non
 
 
 def test_fsck_and_verify_pack(repo: Repository, history: list[tuple[str, dict[int, bytes]]], git: Git) -> None:
+    repo.close()
     assert "error" not in git("fsck", "--full", "--strict")
     packs = list((repo.path / "objects/pack").glob("*.idx"))
     assert packs

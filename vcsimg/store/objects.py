@@ -76,9 +76,13 @@ def format_commit(tree: Oid, parents: Iterable[str], author: str, committer: str
 
 
 class Objects:
-    """Reads objects of a repository. Small trees are kept: walking to a piece passes the same ones again and again."""
+    """Reads objects of a repository."""
 
     def __init__(self, repo: pygit2.Repository) -> None:
+        self._odb = repo.odb
+
+    def use(self, repo: pygit2.Repository) -> None:
+        """Read from the repository as it was opened anew: libgit2 never lets go of a pack that it knows."""
         self._odb = repo.odb
 
     def read(self, oid: Oid, kind: bytes, where: str, *, verify: bool = True) -> bytes:

@@ -19,6 +19,7 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+from vcsimg.store.leftovers import keep_text, temporary_name
 from vcsimg.store.objects import BLOB, COMMIT, TAG, TREE, Oid, object_id
 
 TYPES = {COMMIT: 1, TREE: 2, BLOB: 3, TAG: 4}
@@ -64,6 +65,7 @@ class PackWriter:
         self._offset = 12
         self._file: int | None = None
         self._path: Path | None = None
+        self._index: Path | None = None
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -97,7 +99,7 @@ class PackWriter:
 
     def _spill(self) -> None:
         if self._file is None:
-            self._file, name = tempfile.mkstemp(suffix=".tmp", dir=self._work)
+            self._file, name = tempfile.mkstemp(".tmp", temporary_name(), self._work)
             self._path = Path(name)
             _write(self._file, [bytes(12)])
         _write(self._file, self._parts)
@@ -112,7 +114,7 @@ class PackWriter:
         if self._file is None:
             body = b"".join(self._parts)
             digest = hashlib.sha1(header + body, usedforsecurity=False).digest()
-            self._file, name = tempfile.mkstemp(suffix=".tmp", dir=self._work)
+            self._file, name = tempfile.mkstemp(".tmp", temporary_name(), self._work)
             self._path = Path(name)
             _write(self._file, [header, body, digest])
         else:
@@ -127,7 +129,8 @@ class PackWriter:
             os.fsync(self._file)
         os.close(self._file)
         self._file = None
-        index, index_name = tempfile.mkstemp(suffix=".tmp", dir=self._work)
+        index, index_name = tempfile.mkstemp(".tmp", temporary_name(), self._work)
+        self._index = Path(index_name)
         try:
             _write(index, [format_index(self._objects, digest)])
             os.fchmod(index, 0o400)
@@ -136,15 +139,16 @@ class PackWriter:
         finally:
             os.close(index)
         assert self._path is not None
-        return self._publish(self._path, Path(index_name), digest)
+        return self._publish(self._path, self._index, digest)
 
     def _publish(self, pack: Path, index: Path, digest: bytes) -> Path:
         base = self._directory / f"pack-{digest.hex()}"
         keep = base.with_suffix(".keep")
-        keep.write_text(f"vcsimg {os.getpid()}\n")
+        keep.write_text(keep_text())
         pack.rename(base.with_suffix(".pack"))
         self._path = None
         index.rename(base.with_suffix(".idx"))
+        self._index = None
         if self._sync:
             sync_directory(self._directory)
         return keep
@@ -154,9 +158,10 @@ class PackWriter:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-            self._path = None
+        for path in (self._path, self._index):
+            if path is not None:
+                path.unlink(missing_ok=True)
+        self._path = self._index = None
 
 
 def format_index(objects: list[Packed], pack_digest: bytes) -> bytes:

@@ -13,8 +13,9 @@ import pygit2
 
 from vcsimg.errors import RepositoryBusy, StoreError, UnknownRevision
 from vcsimg.image.snapshot import Snapshot
-from vcsimg.store import message, names, refs, setup
+from vcsimg.store import consolidate, leftovers, message, names, refs, setup
 from vcsimg.store.failures import translated
+from vcsimg.store.helper import Helper
 from vcsimg.store.identity import identity
 from vcsimg.store.layout import DEPTH, file_path, piece_number
 from vcsimg.store.load import Loader
@@ -26,6 +27,7 @@ from vcsimg.store.writer import Writer
 
 Sync = Literal["capture", "none"]
 _TIPS_SEARCHED = 64
+_VANISHED = 32
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ class Repository:
         self._git = setup.open_git(path)
         self._objects = Objects(self._git)
         self._writers: dict[str, Writer] = {}
+        self._helper: Helper | None = None
+        self._commits = 0
+        self._packs: set[str] = set()
 
     @classmethod
     def init(cls, path: str | Path, *, sync: Sync = "capture") -> Repository:
@@ -78,10 +83,23 @@ class Repository:
             return cls(found.absolute(), sync=sync)
 
     def close(self) -> None:
-        """End the threads of its writers. It can be used again."""
+        """End its threads and its helper, and leave few packs behind. It can be used again."""
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
+        if self._helper is not None:
+            self._helper.close()
+            self._helper = None
+        if self._commits:
+            self._commits = 0
+            self.consolidate()
+
+    def consolidate(self) -> int:
+        """Make few packs of many, as far as it is due. Returns how many were made. Raises StoreError."""
+        with translated(self.path):
+            made = consolidate.consolidate(self.path, sync=self._sync)
+            self._reopen()
+        return made
 
     def __enter__(self) -> Repository:
         return self
@@ -126,8 +144,12 @@ class Repository:
             old = refs.tip(self._git, branch)
             if old is not None and (not parents or parents[0] != old):
                 raise RepositoryBusy(str(self.path), branch, None)
+            work = setup.work_directory(self.path)
+            if not self._commits:
+                leftovers.remove(work, self._pack_directory)
+            self._keep_packs_few()
             writer = self._writer(branch, parents[0] if parents else None)
-            pack = PackWriter(self.path / "objects" / "pack", setup.work_directory(self.path), sync=self._sync)
+            pack = PackWriter(self._pack_directory, work, sync=self._sync)
             try:
                 commit = self._write(writer, pack, snapshot, parents, message)
                 keep = pack.finish()
@@ -140,7 +162,34 @@ class Repository:
             if keep is not None:
                 keep.unlink(missing_ok=True)
             writer.tip = commit
+            self._commits += 1
         return commit
+
+    @property
+    def _pack_directory(self) -> Path:
+        return self.path / "objects" / "pack"
+
+    def _keep_packs_few(self) -> None:
+        """See to it that packs are consolidated: by the helper while a recording goes on, and here if it cannot keep up."""
+        packs = consolidate.candidates(self._pack_directory)
+        if consolidate.plan(packs):
+            if len(packs) >= consolidate.TOO_MANY:
+                consolidate.consolidate(self.path, sync=self._sync, wait=True)
+                packs = consolidate.candidates(self._pack_directory)
+            else:
+                if self._helper is None and self._commits >= consolidate.FAN:
+                    self._helper = Helper(self.path, sync=self._sync)
+                if self._helper is not None:
+                    self._helper.poke()
+        names = {pack.path.name for pack in packs}
+        if len(self._packs - names) > _VANISHED:
+            self._reopen()
+        self._packs |= names
+
+    def _reopen(self) -> None:
+        self._git = setup.open_git(self.path)
+        self._objects.use(self._git)
+        self._packs = {pack.path.name for pack in consolidate.candidates(self._pack_directory)}
 
     def _write(self, writer: Writer, pack: PackWriter, snapshot: Snapshot, parents: Sequence[str], text: str) -> str:
         tree, counts = writer.write(snapshot, pack, self._find_file)
