@@ -9,12 +9,15 @@ from vcsimg.image.sections.item import Item
 
 @dataclass(frozen=True, slots=True)
 class Pipe(Item, kind="pipe"):
-    """By the lowest descriptor that refers to it. `capacity`: F_GETPIPE_SZ, bytes. `queued`: bytes that wait to be read."""
+    """By the lowest descriptor that refers to this end. `capacity`: F_GETPIPE_SZ, bytes.
+
+    `queued`: bytes that wait to be read; absent at an end that only writes.
+    """
 
     fd: int
     inode: int
     capacity: int
-    queued: int
+    queued: int | None
 
 
 @dataclass(frozen=True, slots=True)

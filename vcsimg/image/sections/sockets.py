@@ -33,7 +33,6 @@ class Socket(Item, kind="socket"):
     bound_device: str | None
     bound_inode: int | None
     backlog: int | None
-    error: int | None
 
 
 @dataclass(frozen=True, slots=True)

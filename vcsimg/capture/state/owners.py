@@ -1,0 +1,32 @@
+"""Who gets SIGIO for a descriptor: F_SETOWN, F_SETOWN_EX and F_SETSIG of fcntl(2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vcsimg.capture.state.descriptors import Descriptor
+from vcsimg.capture.state.report import Report
+from vcsimg.image.sections.files import Owner
+from vcsimg.kernel import fowner
+
+_O_ASYNC = 0o20000
+_TYPES = {fowner.TID: "tid", fowner.PID: "pid", fowner.PGRP: "pgrp"}
+
+
+class OwnerProbe:
+    """Reads owners of descriptors that can send signals: those with O_ASYNC, and sockets (SIGURG)."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[int, int, int]] = {}
+
+    def wants(self, descriptor: Descriptor) -> bool:
+        return bool(descriptor.flags & _O_ASYNC) or descriptor.type == "socket"
+
+    def read(self, descriptor: Descriptor, own: int, table: Mapping[int, Descriptor]) -> None:
+        kind, identifier = fowner.owner(own)
+        self._found[descriptor.fd] = (kind, identifier, fowner.signal(own))
+
+    def describe(self, descriptor: Descriptor, report: Report) -> None:
+        kind, identifier, signal = self._found.pop(descriptor.fd)
+        if identifier or signal:
+            report.add("files", Owner(descriptor.fd, _TYPES[kind], identifier, signal))

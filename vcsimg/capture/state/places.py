@@ -1,0 +1,56 @@
+"""Sections `namespaces` and `cgroup`."""
+
+from __future__ import annotations
+
+import os
+
+from vcsimg.capture.state.moment import Moment
+from vcsimg.capture.state.report import Report
+from vcsimg.image.sections.places import Cgroup, IdMap, Namespace, TimeOffset
+
+_TYPES = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts")
+
+
+class PlacesReader:
+    """Reads them for one process."""
+
+    def read(self, moment: Moment) -> None:
+        """While it is stopped."""
+        proc = moment.proc
+        self._namespaces: dict[str, str] = {}
+        for name in _TYPES:
+            try:
+                self._namespaces[name] = proc.link(f"ns/{name}")
+            except OSError:
+                continue  # a kernel without this type; pid_for_children has no target before the first fork in a new namespace
+        self._cgroup = proc.try_read("cgroup")
+        self._maps: dict[str, bytes | None] = {}
+        if self.differs("user"):
+            self._maps = {"uid": proc.try_read("uid_map"), "gid": proc.try_read("gid_map")}
+        self._offsets = proc.try_read("timens_offsets") if self.differs("time") else None
+
+    def differs(self, name: str) -> bool:
+        """Whether the process is in another namespace of a type than vcsimg itself."""
+        return self._namespaces.get(name) not in (None, _own(name))
+
+    def finish(self, report: Report) -> None:
+        """Write the sections."""
+        for name, text in self._namespaces.items():
+            report.add("namespaces", Namespace(name, int(text.partition("[")[2].rstrip("]")), self.differs(name)))
+        for which, content in self._maps.items():
+            for line in (content or b"").decode().splitlines():
+                inside, outside, count = map(int, line.split())
+                report.add("namespaces", IdMap(which, inside, outside, count))
+        for line in (self._offsets or b"").decode().splitlines():
+            clock, seconds, nanoseconds = line.split()
+            report.add("namespaces", TimeOffset(clock, int(seconds), int(nanoseconds)))
+        for line in os.fsdecode(self._cgroup or b"").splitlines():
+            hierarchy, controllers, path = line.split(":", 2)
+            report.add("cgroup", Cgroup(int(hierarchy), controllers, path))
+
+
+def _own(name: str) -> str | None:
+    try:
+        return os.readlink(f"/proc/self/ns/{name}")
+    except OSError:
+        return None

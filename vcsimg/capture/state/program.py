@@ -1,0 +1,60 @@
+"""Sections `auxv`, `cmdline`, `environ` and `limits`.
+
+The first three are memory of the process, so they are read at the instant like the rest of it: a process may write its own title.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from vcsimg.capture.state.moment import Moment
+from vcsimg.capture.state.report import Report
+from vcsimg.image.sections.item import UNLIMITED
+from vcsimg.image.sections.program import Argument, AuxvEntry, ResourceLimit, Variable
+
+_LIMITS = {
+    "Max cpu time": "cpu", "Max file size": "fsize", "Max data size": "data", "Max stack size": "stack",
+    "Max core file size": "core", "Max resident set": "rss", "Max processes": "nproc", "Max open files": "nofile",
+    "Max locked memory": "memlock", "Max address space": "as", "Max file locks": "locks", "Max pending signals": "sigpending",
+    "Max msgqueue size": "msgqueue", "Max nice priority": "nice", "Max realtime priority": "rtprio", "Max realtime timeout": "rttime",
+}  # fmt: skip
+"""How /proc/PID/limits calls them (fs/proc/base.c), and the constant without RLIMIT_."""
+_NAME_WIDTH = 26
+
+
+class ProgramReader:
+    """Reads them for one process."""
+
+    def read(self, moment: Moment) -> None:
+        """While it is stopped."""
+        proc = moment.proc
+        self._auxv = proc.try_read("auxv")
+        self._cmdline = proc.try_read("cmdline")
+        self._environ = proc.try_read("environ")
+        self._limits = proc.try_read("limits")
+
+    def finish(self, report: Report) -> None:
+        """Write the sections."""
+        if self._auxv:
+            for key, value in struct.iter_unpack("<QQ", self._auxv[: len(self._auxv) & -16]):
+                if key:
+                    report.add("auxv", AuxvEntry(key, value))
+        report.add("cmdline", *(Argument(text) for text in _strings(self._cmdline)))
+        report.add("environ", *(Variable(text) for text in _strings(self._environ)))
+        for line in (self._limits or b"").decode().splitlines()[1:]:
+            name, rest = line[:_NAME_WIDTH].rstrip(), line[_NAME_WIDTH:].split()
+            report.add("limits", ResourceLimit(_LIMITS[name], _limit(rest[0]), _limit(rest[1])))
+        for name, content in (("auxv", self._auxv), ("environ", self._environ), ("limits", self._limits)):
+            if content is None:
+                report.unsaved(name, f"/proc/PID/{name} cannot be read")
+
+
+def _strings(content: bytes | None) -> list[str]:
+    """Strings that each end with a zero byte; the last may lack it."""
+    if not content:
+        return []
+    return [part.decode("utf-8", "surrogateescape") for part in content.removesuffix(b"\0").split(b"\0")]
+
+
+def _limit(word: str) -> int:
+    return UNLIMITED if word == "unlimited" else int(word)

@@ -1,0 +1,49 @@
+"""What the modules of this package write into when a capture is put into words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vcsimg.image.sections.item import Item
+from vcsimg.image.sections.unsaved import Unsaved
+from vcsimg.image.snapshot import FileContent, Section
+
+
+class Report:
+    """Sections of one process, filled in a fixed order, and contents of files that only the process still has."""
+
+    def __init__(self) -> None:
+        self._sections: dict[str, list[Item]] = {}
+        self.contents: dict[str, FileContent] = {}
+        self._content_of: dict[int, str] = {}
+
+    def keep(self, fd: int, content: FileContent) -> None:
+        """Keep the content of a descriptor's file."""
+        self.contents[content.sha256] = content
+        self._content_of[fd] = content.sha256
+
+    def content_of(self, fd: int) -> str | None:
+        """sha256 of the content of a descriptor's file, if it is kept."""
+        return self._content_of.get(fd)
+
+    def add(self, section: str, *items: Item) -> None:
+        """Append records to a section."""
+        self._sections.setdefault(section, []).extend(items)
+
+    def count(self, section: str) -> int:
+        """The number of records in a section so far."""
+        return len(self._sections.get(section, ()))
+
+    def insert(self, section: str, place: int, item: Item) -> None:
+        """Put a record before those that follow `place`."""
+        self._sections.setdefault(section, []).insert(place, item)
+
+    def unsaved(self, resource: str, reason: str) -> None:
+        """Note something that the process has and the capture does not hold. Said twice, it is noted once."""
+        item = Unsaved(resource, reason)
+        if item not in self._sections.setdefault("unsaved", []):
+            self.add("unsaved", item)
+
+    def sections(self) -> Mapping[str, Section]:
+        """The sections that have records."""
+        return {name: tuple(item.record() for item in items) for name, items in self._sections.items() if items}

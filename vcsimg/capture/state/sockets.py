@@ -1,0 +1,234 @@
+"""Section `sockets`. Nothing is taken out of a socket, and nothing about it is changed: SO_PEEK_OFF, which walks through what waits, is
+put back; SO_ERROR, which clears when asked for, is never asked for."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import socket
+import struct
+import termios
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vcsimg.capture.state.descriptors import Descriptor, type_of
+from vcsimg.capture.state.report import Report
+from vcsimg.image.sections import sockets as items
+from vcsimg.kernel import kcmp, sockets, statx, tcp
+from vcsimg.kernel.sockdiag import UnixDiag, UnixSocket
+
+_ESTABLISHED, _CLOSE, _LISTEN = 1, 7, 10
+_SCOPED = (socket.AF_INET, socket.AF_INET6)
+_CONNECTION = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+_QUIET = frozenset((socket.AF_UNIX, socket.AF_INET, socket.AF_INET6))
+"""Families whose sockets are nothing but what is read here."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """A socket, as read."""
+
+    family: int
+    kind: int
+    protocol: int
+    local: bytes = b""
+    peer: bytes | None = None
+    listening: bool = False
+    options: list[tuple[str, int | bytes]] = field(default_factory=list)
+    unix: UnixSocket | None = None
+    tcp_state: int | None = None
+    connection: tcp.Connection | None = None
+    unsent: int = 0
+    backlog: int | None = None
+    groups: tuple[int, ...] = ()
+    filter: bytes = b""
+    messages: list[tuple[sockets.Waiting, list[items.Passed]]] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+
+class SocketProbe:
+    """Reads sockets."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._found: dict[int, _Found] = {}
+        self._diag: UnixDiag | None = None
+        self._repair = True
+
+    def wants(self, descriptor: Descriptor) -> bool:
+        return descriptor.type == "socket"
+
+    def read(self, descriptor: Descriptor, own: int, table: Mapping[int, Descriptor]) -> None:
+        # A socket object must own its descriptor; `own` belongs to the caller.
+        handle = socket.socket(fileno=own)
+        try:
+            found = _Found(handle.family, handle.type, handle.proto)
+            found.local = sockets.local_address(own)
+            found.peer = sockets.peer_address(own)
+            for option in sockets.options_of(handle.family, handle.type, handle.proto):
+                try:
+                    found.options.append((option.name, sockets.option(handle, option)))
+                except OSError:
+                    continue  # not for this socket, or not in this kernel
+            try:
+                found.listening = bool(handle.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+                found.filter = sockets.attached_filter(handle)
+            except OSError:
+                found.troubles.append("its filter cannot be read")
+            if handle.family == socket.AF_UNIX:
+                self._read_unix(descriptor, found)
+            if handle.family in _SCOPED and handle.type == socket.SOCK_STREAM and handle.proto == socket.IPPROTO_TCP:
+                self._read_tcp(handle, found)
+            if handle.family == socket.AF_NETLINK:
+                found.groups = sockets.memberships(handle)
+            if not found.listening:
+                self._read_queue(descriptor.fd, handle, found, table)
+            self._found[descriptor.fd] = found
+        finally:
+            handle.detach()
+
+    def _read_unix(self, descriptor: Descriptor, found: _Found) -> None:
+        try:
+            if self._diag is None:
+                self._diag = UnixDiag()
+            found.unix = self._diag.ask(descriptor.where.inode)
+        except OSError as error:
+            reason = "it is in another network namespace" if error.errno == errno.ENOENT else str(error.strerror)
+            found.troubles.append(f"its peer cannot be found: {reason}")
+
+    def _read_tcp(self, handle: socket.socket, found: _Found) -> None:
+        found.tcp_state = tcp.state(handle)
+        if found.listening:
+            waiting, found.backlog = tcp.accept_queue(handle)
+            if waiting:
+                found.troubles.append(f"{waiting} connections that were not accepted yet cannot be copied")
+            return
+        (found.unsent,) = struct.unpack("i", fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4)))
+        if found.tcp_state == _ESTABLISHED and self._repair:
+            try:
+                found.connection = tcp.connection(handle)
+            except PermissionError:
+                self._repair = False
+
+    def _read_queue(self, carrier: int, handle: socket.socket, found: _Found, table: Mapping[int, Descriptor]) -> None:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        ready = next((events for _, events in poll.poll(0)), 0)
+        if ready & select.POLLERR:
+            found.troubles.append("it has an error that was not fetched yet, which reading would take away")
+            return
+        if not ready & select.POLLIN:
+            return
+        if handle.family not in _QUIET:
+            found.troubles.append("messages that wait in it cannot be copied")
+        elif handle.family in _SCOPED and handle.type == socket.SOCK_STREAM:
+            (size,) = struct.unpack("i", fcntl.ioctl(handle, termios.FIONREAD, bytes(4)))
+            if size:
+                data = handle.recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+                found.messages.append((sockets.Waiting(data, None, ()), []))
+        else:
+            self._walk(carrier, handle, found, table)
+
+    def _walk(self, carrier: int, handle: socket.socket, found: _Found, table: Mapping[int, Descriptor]) -> None:
+        """All that waits, by SO_PEEK_OFF: each peek begins where the one before ended."""
+        try:
+            before = sockets.peek_offset(handle)
+            sockets.set_peek_offset(handle, 0)
+        except OSError:
+            found.troubles.append("messages that wait in it cannot be copied")
+            return
+        try:
+            while True:
+                waiting = sockets.peek(handle.fileno())
+                try:
+                    if not waiting.data and not waiting.fds and handle.type in _CONNECTION:
+                        return  # the end of the connection
+                    number = len(found.messages)
+                    passed = [self._passed(carrier, fd, number, index, table) for index, fd in enumerate(waiting.fds)]
+                finally:
+                    for fd in waiting.fds:
+                        os.close(fd)
+                found.messages.append((waiting, passed))
+        except BlockingIOError:
+            return
+        finally:
+            sockets.set_peek_offset(handle, before)
+
+    def _passed(self, carrier: int, fd: int, message: int, index: int, table: Mapping[int, Descriptor]) -> items.Passed:
+        """Describe `fd`, a descriptor that was passed to us together with a message that waits in the process's `carrier`."""
+        text = os.readlink(f"/proc/self/fd/{fd}")
+        where = statx.statx("", fd)
+        same = None
+        for other in table.values():
+            if other.text == text and other.same == other.fd and _is_same(fd, self._pid, other.fd):
+                same = other.fd
+                break
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        try:
+            position = os.lseek(fd, 0, os.SEEK_CUR)
+        except OSError:
+            position = 0
+        return items.Passed(
+            carrier, message, index, same, type_of(text, where.mode), text, flags, position, where.device, where.inode
+        )
+
+    def describe(self, descriptor: Descriptor, report: Report) -> None:
+        fd, found = descriptor.fd, self._found.pop(descriptor.fd)
+        unix = found.unix
+        report.add("sockets", _socket(descriptor, found))
+        values = tuple((name, value.hex() if isinstance(value, bytes) else str(value)) for name, value in found.options)
+        report.add("sockets", items.Options(fd, values))
+        if found.filter:
+            report.add("sockets", items.SocketFilter(fd, found.filter))
+        if found.groups:
+            report.add("sockets", items.Netlink(fd, found.groups))
+        if unix is not None and found.listening:
+            report.add("sockets", *(items.WaitingConnection(fd, peer) for peer in unix.waiting))
+        if found.connection is not None:
+            report.add("sockets", items.Tcp(fd, *found.connection))
+        elif found.unsent:
+            report.add("sockets", items.Unsent(fd, found.unsent))
+            found.troubles.append(f"{found.unsent} bytes that were sent and not acknowledged cannot be read without CAP_NET_ADMIN")
+        for waiting, passed in found.messages:
+            report.add("sockets", items.Message(fd, waiting.data, waiting.source, len(passed)))
+            report.add("sockets", *passed)
+        if found.family not in _QUIET and found.family != socket.AF_NETLINK:
+            found.troubles.append("sockets of this family have state that cannot be read")
+        for trouble in found.troubles:
+            report.unsaved(f"fd {fd}", trouble)
+
+
+def _is_same(own: int, pid: int, fd: int) -> bool:
+    try:
+        return kcmp.same(os.getpid(), pid, kcmp.FILE, own, fd)
+    except OSError:
+        return False
+
+
+def _socket(descriptor: Descriptor, found: _Found) -> items.Socket:
+    unix = found.unix
+    if unix is not None:
+        state = unix.state
+    elif found.tcp_state is not None:
+        state = found.tcp_state
+    else:
+        state = _LISTEN if found.listening else _ESTABLISHED if found.peer else _CLOSE
+    return items.Socket(
+        fd=descriptor.fd,
+        inode=descriptor.where.inode,
+        family=found.family,
+        type=found.kind,
+        protocol=found.protocol,
+        state=state,
+        shutdown=unix.shutdown if unix else None,
+        local=sockets.address_text(found.local),
+        local_raw=found.local,
+        peer=sockets.address_text(found.peer) if found.peer else None,
+        peer_raw=found.peer,
+        peer_inode=unix.peer if unix else None,
+        bound_device=statx.decode_device(unix.bound[0]) if unix and unix.bound else None,
+        bound_inode=unix.bound[1] if unix and unix.bound else None,
+        backlog=unix.backlog if unix and found.listening else found.backlog,
+    )

@@ -1,0 +1,172 @@
+"""Section `status`."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+from vcsimg.capture.state.borrowing import Buffer, Call
+from vcsimg.capture.state.moment import Moment
+from vcsimg.capture.state.paths import Link
+from vcsimg.capture.state.report import Report
+from vcsimg.image.sections.status import Command, Credentials, Directory, Identity, MemoryBounds, Security, Settings
+from vcsimg.kernel import prctl
+from vcsimg.kernel.procfs import Stat, parse_stat, parse_status
+from vcsimg.kernel.syscalls import NR
+
+_NO_LOGIN = 0xFFFFFFFF
+
+
+def credentials(status: Mapping[str, str], securebits: int | None = None) -> Credentials:
+    """What the lines of a status file say about what a thread may do."""
+    filters = status.get("Seccomp_filters")
+    return Credentials(
+        uid=_numbers(status["Uid"]),
+        gid=_numbers(status["Gid"]),
+        groups=_numbers(status["Groups"]),
+        inheritable=int(status["CapInh"], 16),
+        permitted=int(status["CapPrm"], 16),
+        effective=int(status["CapEff"], 16),
+        bounding=int(status["CapBnd"], 16),
+        ambient=int(status.get("CapAmb", "0"), 16),
+        securebits=securebits,
+        no_new_privs=status.get("NoNewPrivs", "0") == "1",
+        seccomp=int(status.get("Seccomp", "0")),
+        seccomp_filters=int(filters) if filters is not None else None,
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(word) for word in text.split())
+
+
+class StatusReader:
+    """Reads it for one process."""
+
+    def read(self, moment: Moment) -> None:
+        """While it is stopped."""
+        proc = moment.proc
+        self._stopped = any(thread.group_stopped for thread in moment.held.threads)
+        self._stat = moment.stat
+        self._status = moment.status
+        self._exe = Link.read(proc, "exe")
+        self._cwd = Link.read(proc, "cwd")
+        self._root = Link.read(proc, "root")
+        self._personality = proc.try_read("personality")
+        self._label = proc.try_read("attr/current")
+        self._loginuid = proc.try_read("loginuid")
+        self._oom = proc.try_read("oom_score_adj")
+        self._dump = proc.try_read("coredump_filter")
+        ask = moment.borrowings
+        self._values: dict[str, Call] = {
+            name: ask.call(NR["prctl"], number, 0, 0, 0, 0)
+            for name, number in (
+                ("dumpable", prctl.GET_DUMPABLE),
+                ("securebits", prctl.GET_SECUREBITS),
+                ("thp_disable", prctl.GET_THP_DISABLE),
+                ("mdwe", prctl.GET_MDWE),
+                ("memory_merge", prctl.GET_MEMORY_MERGE),
+                ("mce_kill", prctl.MCE_KILL_GET),
+            )
+        }
+        self._words: dict[str, tuple[Call, Buffer]] = {}
+        for name, number in (("subreaper", prctl.GET_CHILD_SUBREAPER), ("tsc", prctl.GET_TSC)):
+            buffer = ask.buffer(4)
+            self._words[name] = (ask.call(NR["prctl"], number, buffer, 0, 0, 0), buffer)
+        self._brk = ask.call(NR["brk"], 0)
+
+    def finish(self, report: Report) -> None:
+        """Write the section."""
+        stat = parse_stat(self._stat)
+        status = parse_status(self._status)
+        report.add("status", self._identity(stat, status))
+        report.add("status", self._command(stat, report))
+        for role, link in (("cwd", self._cwd), ("root", self._root)):
+            path, deleted = link.resolve()
+            where = link.statx()
+            report.add(
+                "status",
+                Directory(
+                    role,
+                    path,
+                    where.device if where else None,
+                    where.inode if where else None,
+                    (where.mount or None) if where else None,
+                    deleted,
+                ),
+            )
+            if deleted:
+                report.unsaved(f"directory {role}", "it was removed")
+        report.add("status", credentials(status, self._value("securebits")), self._security(), self._memory(stat))
+        report.add("status", self._settings())
+
+    def _identity(self, stat: Stat, status: Mapping[str, str]) -> Identity:
+        return Identity(
+            pid=stat.pid,
+            parent=stat.ppid,
+            group=stat.pgrp,
+            session=stat.session,
+            namespace_pids=_numbers(status.get("NSpid", str(stat.pid))),
+            start=stat.starttime,
+            exit_signal=stat.exit_signal,
+            stopped=self._stopped,
+            umask=int(status["Umask"], 8),
+        )
+
+    def _command(self, stat: Stat, report: Report) -> Command:
+        where = self._exe.statx()
+        if where is None:
+            report.unsaved("executable", "the link exe of /proc cannot be read")
+            return Command(stat.comm, None, None, None, None)
+        path, deleted = self._exe.resolve()
+        return Command(stat.comm, path, where.device, where.inode, deleted)
+
+    def _security(self) -> Security:
+        personality = int(self._personality, 16) if self._personality else None
+        label = self._label.rstrip(b"\0\n").decode("utf-8", "surrogateescape") if self._label else ""
+        login = int(self._loginuid) if self._loginuid else _NO_LOGIN
+        return Security(
+            dumpable=self._value("dumpable"),
+            personality=personality,
+            label=label or None,
+            loginuid=login if login != _NO_LOGIN else None,
+        )
+
+    def _memory(self, stat: Stat) -> MemoryBounds:
+        return MemoryBounds(
+            start_code=stat.start_code,
+            end_code=stat.end_code,
+            start_data=stat.start_data,
+            end_data=stat.end_data,
+            start_brk=stat.start_brk,
+            brk=self._brk.result,
+            start_stack=stat.start_stack,
+            arg_start=stat.arg_start,
+            arg_end=stat.arg_end,
+            env_start=stat.env_start,
+            env_end=stat.env_end,
+        )
+
+    def _settings(self) -> Settings:
+        merge = self._value("memory_merge")
+        subreaper = self._word("subreaper")
+        return Settings(
+            oom_score_adj=int(self._oom) if self._oom else None,
+            coredump_filter=int(self._dump, 16) if self._dump else None,
+            subreaper=bool(subreaper) if subreaper is not None else None,
+            thp_disable=self._value("thp_disable"),
+            memory_merge=bool(merge) if merge is not None else None,
+            mdwe=self._value("mdwe"),
+            tsc=self._word("tsc"),
+            mce_kill=self._value("mce_kill"),
+        )
+
+    def _value(self, name: str) -> int | None:
+        """The result of a borrowed prctl; None where the kernel has no such question, or nothing could be borrowed."""
+        result = self._values[name].result
+        return result if result is not None and result >= 0 else None
+
+    def _word(self, name: str) -> int | None:
+        call, buffer = self._words[name]
+        value: int | None = struct.unpack("<i", buffer.data)[0] if call.result == 0 else None
+        return value

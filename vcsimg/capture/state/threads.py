@@ -1,0 +1,245 @@
+"""Threads: registers, and records of what else a thread has of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from vcsimg.capture.state.borrowing import Borrowings, Buffer, Call
+from vcsimg.capture.state.moment import Moment
+from vcsimg.capture.state.report import Report
+from vcsimg.capture.state.seccomp import SeccompReader
+from vcsimg.capture.state.signals import parse_siginfo, pending_items
+from vcsimg.capture.state.status import credentials
+from vcsimg.image.sections import thread as items
+from vcsimg.image.sections.item import Item, records
+from vcsimg.image.snapshot import Thread
+from vcsimg.kernel import kcmp, prctl, ptrace, x86_64
+from vcsimg.kernel.procfs import parse_status
+from vcsimg.kernel.robust import robust_list
+from vcsimg.kernel.scheduling import SchedulingAttributes, attributes, io_priority
+from vcsimg.kernel.syscalls import NR
+from vcsimg.process import HeldThread
+
+Value = TypeVar("Value")
+
+_STACK = struct.Struct("<QixxxxQ")
+"""stack_t: address, flags, size."""
+_RESTARTS = (x86_64.ERESTARTSYS, x86_64.ERESTARTNOINTR, x86_64.ERESTARTNOHAND, x86_64.ERESTART_RESTARTBLOCK)
+_SHARED_TABLES = ((kcmp.FILES, "file descriptors"), (kcmp.FS, "current directory, root and umask"))
+
+
+@dataclass(slots=True)
+class Own:
+    """What only the thread itself can tell, by system calls that it makes for us."""
+
+    stack: Buffer
+    sigaltstack: Call
+    tid: Buffer
+    tid_address: Call
+    timer_slack: Call
+    death: Buffer
+    death_signal: Call
+
+    @classmethod
+    def ask(cls, ask: Borrowings) -> Own:
+        stack, tid, death = ask.buffer(_STACK.size), ask.buffer(8), ask.buffer(4)
+        return cls(
+            stack,
+            ask.call(NR["sigaltstack"], 0, stack),
+            tid,
+            ask.call(NR["prctl"], prctl.GET_TID_ADDRESS, tid, 0, 0, 0),
+            ask.call(NR["prctl"], prctl.GET_TIMERSLACK, 0, 0, 0, 0),
+            death,
+            ask.call(NR["prctl"], prctl.GET_PDEATHSIG, death, 0, 0, 0),
+        )
+
+
+@dataclass(slots=True)
+class _Raw:
+    """One thread, as read."""
+
+    tid: int
+    registers: dict[str, int]
+    xsave: bytes
+    mask: int
+    pending: list[bytes]
+    dequeued: bytes | None
+    status: bytes
+    scheduling: SchedulingAttributes | None
+    affinity: set[int] | None
+    io_priority: int | None
+    robust: tuple[int, int] | None
+    rseq: ptrace.RseqConfiguration | None
+    dispatch: ptrace.SyscallUserDispatch | None
+    apart: list[str]
+    own: Own
+
+
+class ThreadsReader:
+    """Reads the threads of one process."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._seccomp = SeccompReader()
+        self._calls: dict[int, int] = {}
+
+    def read(self, moment: Moment, own: dict[int, Own]) -> None:
+        """While it is stopped. `own`: what each thread was asked, by its id."""
+        self._raw = [self._read_thread(moment, thread, own[thread.tid]) for thread in moment.held.threads]
+
+    def _read_thread(self, moment: Moment, thread: HeldThread, own: Own) -> _Raw:
+        tid = thread.tid
+        status = moment.status if tid == self._pid else moment.proc.read(f"task/{tid}/status")
+        waiting = b"\nSigPnd:\t0000000000000000\n" not in status
+        if b"\nSeccomp:\t2\n" in status:
+            self._seccomp.read(tid, status)
+        return _Raw(
+            tid=tid,
+            registers=thread.registers(),
+            xsave=thread.xsave(),
+            mask=thread.signal_mask(),
+            pending=thread.pending() if waiting else [],
+            dequeued=thread.stop_signal,
+            status=status,
+            scheduling=_tried(attributes, tid),
+            affinity=_tried(os.sched_getaffinity, tid),
+            io_priority=_tried(io_priority, tid),
+            robust=_tried(robust_list, tid),
+            rseq=_tried(ptrace.rseq_configuration, tid),
+            dispatch=_dispatch(tid),
+            apart=[] if tid == self._pid else _apart(self._pid, tid),
+            own=own,
+        )
+
+    def finish(self, report: Report) -> tuple[Thread, ...]:
+        """The threads, main thread first; writes section `seccomp` and what could not be read."""
+        threads = []
+        main = parse_status(self._raw[0].status)
+        self._calls = {raw.tid: self._original(raw) for raw in self._raw}
+        for raw in self._raw:
+            status = main if raw.tid == self._pid else parse_status(raw.status)
+            found = self._items(raw, status)
+            if raw.tid != self._pid and (own := credentials(status)) != credentials(main):
+                found.append(own)
+            filters = self._seccomp.items(raw.tid, status, report)
+            if raw.tid == self._pid:
+                report.add("seccomp", *filters)
+                main_filters = filters
+            elif filters != main_filters:
+                found += filters
+            threads.append(Thread(raw.tid, raw.registers, raw.xsave, records(found)))
+            self._note_unread(raw, report)
+        return tuple(threads)
+
+    def _items(self, raw: _Raw, status: dict[str, str]) -> list[Item]:
+        found: list[Item] = [items.Name(_unescaped(status["Name"])), items.SignalMask(raw.mask)]
+        found += pending_items(raw.pending, int(status["SigPnd"], 16))
+        if raw.dequeued is not None:
+            signal, code = parse_siginfo(raw.dequeued)
+            found.append(items.Dequeued(signal, code, raw.dequeued))
+        found += self._call(raw)
+        own = raw.own
+        if own.sigaltstack.result == 0:
+            address, flags, size = _STACK.unpack(own.stack.data)
+            found.append(items.Altstack(address, size, flags))
+        if own.tid_address.result == 0:
+            found.append(items.TidAddress(int.from_bytes(own.tid.data, "little")))
+        if raw.robust is not None:
+            found.append(items.RobustList(*raw.robust))
+        if raw.rseq is not None:
+            rseq = raw.rseq
+            found.append(items.Rseq(rseq.rseq_abi_pointer, rseq.rseq_abi_size, rseq.signature, rseq.flags))
+        if raw.dispatch is not None:
+            found.append(items.UserDispatch(raw.dispatch.mode, raw.dispatch.selector, raw.dispatch.offset, raw.dispatch.len))
+        if raw.scheduling is not None and raw.affinity is not None:
+            found.append(_scheduling(raw.scheduling, raw.affinity, raw.io_priority))
+        death = int.from_bytes(own.death.data, "little") if own.death_signal.result == 0 else None
+        slack = own.timer_slack.result
+        found.append(items.ThreadSettings(slack if slack is not None and slack >= 0 else None, death))
+        return found
+
+    def _call(self, raw: _Raw) -> list[Item]:
+        number, error = raw.registers["orig_rax"], -x86_64.signed(raw.registers["rax"])
+        if x86_64.signed(number) < 0 or error not in _RESTARTS:
+            return []
+        original = self._calls[raw.tid] if number == NR["restart_syscall"] else None
+        return [items.Call(number, original if original != number else None, error)]
+
+    def _original(self, raw: _Raw) -> int:
+        """The call that restart_syscall continues: the one that an earlier capture interrupted in this thread."""
+        number = raw.registers["orig_rax"]
+        return self._calls.get(raw.tid, number) if number == NR["restart_syscall"] else number
+
+    def _note_unread(self, raw: _Raw, report: Report) -> None:
+        name = f"thread {raw.tid}"
+        own = raw.own
+        if own.sigaltstack.result is None:
+            report.unsaved(
+                f"{name} alternate signal stack, tid address, timer slack, parent death signal", "no system call could be borrowed"
+            )
+        elif own.tid_address.result != 0:
+            report.unsaved(f"{name} tid address", "this kernel does not tell it (CONFIG_CHECKPOINT_RESTORE)")
+        if raw.robust is None:
+            report.unsaved(f"{name} robust list", "get_robust_list is not permitted")
+        for table in raw.apart:
+            report.unsaved(f"{name} {table}", "the thread does not share them with the main thread")
+
+
+def _tried(read: Callable[[int], Value], tid: int) -> Value | None:
+    try:
+        return read(tid)
+    except OSError:
+        return None
+
+
+def _unescaped(name: str) -> str:
+    """A name as it was before the kernel escaped newlines and backslashes in a status file."""
+    return name.replace("\\n", "\n").replace("\\\\", "\\")
+
+
+def _apart(pid: int, tid: int) -> list[str]:
+    """What a thread does not share with the main thread, though threads made by pthread_create(3) do."""
+    try:
+        return [name for kind, name in _SHARED_TABLES if not kcmp.same(pid, tid, kind)]
+    except OSError:
+        return []  # a kernel without kcmp: unshare(2) in a thread is too rare to give up for
+
+
+def _dispatch(tid: int) -> ptrace.SyscallUserDispatch | None:
+    found = ptrace.SyscallUserDispatch()
+    size = ctypes.sizeof(found)
+    if ptrace.request(ptrace.PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, size, ctypes.addressof(found)) == -1:
+        return None  # a kernel before 6.4 does not tell a tracer
+    return found if found.mode else None
+
+
+def _scheduling(found: SchedulingAttributes, affinity: set[int], io_priority: int | None) -> items.Scheduling:
+    return items.Scheduling(
+        policy=found.policy,
+        flags=found.flags,
+        nice=found.nice,
+        priority=found.priority,
+        runtime=found.runtime or None,
+        deadline=found.deadline or None,
+        period=found.period or None,
+        util_min=found.util_min or None,
+        util_max=found.util_max or None,
+        affinity=_ranges(sorted(affinity)),
+        io_priority=io_priority,
+    )
+
+
+def _ranges(numbers: list[int]) -> str:
+    """0-3,8 as in /proc: cpuset(7), list format."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)

@@ -1,0 +1,81 @@
+"""Section `timers`: interval timers, POSIX timers. (Timer descriptors are read with the other descriptors.)"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+
+from vcsimg.capture.state.borrowing import Buffer, Call
+from vcsimg.capture.state.moment import Moment
+from vcsimg.capture.state.report import Report
+from vcsimg.image.sections.timers import IntervalTimer, PosixTimer
+from vcsimg.kernel.syscalls import NR
+
+_INTERVAL_TIMERS = ("real", "virtual", "prof")
+"""By their numbers in getitimer(2)."""
+_ITIMERVAL = struct.Struct("<qqqq")
+"""struct itimerval and struct itimerspec: interval, then value, each in seconds and in µs or ns."""
+_POSIX = re.compile(rb"ID: (\d+)\nsignal: (\d+)/([0-9a-fx]+|\(null\))\nnotify: (\w+)/(tid|pid)\.(-?\d+)\nClockID: (-?\d+)\n")
+"""A timer in /proc/PID/timers, proc(5)."""
+
+
+@dataclass(slots=True)
+class _Posix:
+    found: re.Match[bytes]
+    time: Buffer
+    gettime: Call
+    overrun: Call
+
+
+class TimersReader:
+    """Reads it for one process."""
+
+    def read(self, moment: Moment) -> None:
+        """While it is stopped."""
+        ask = moment.borrowings
+        self._interval: list[tuple[str, Call, Buffer]] = []
+        for number, which in enumerate(_INTERVAL_TIMERS):
+            buffer = ask.buffer(_ITIMERVAL.size)
+            self._interval.append((which, ask.call(NR["getitimer"], number, buffer), buffer))
+        self._text = moment.proc.try_read("timers")
+        self._posix: list[_Posix] = []
+        for found in _POSIX.finditer(self._text or b""):
+            identifier = int(found[1])
+            buffer = ask.buffer(_ITIMERVAL.size)
+            gettime = ask.call(NR["timer_gettime"], identifier, buffer)
+            self._posix.append(_Posix(found, buffer, gettime, ask.call(NR["timer_getoverrun"], identifier)))
+
+    def finish(self, report: Report) -> None:
+        """Write the section."""
+        for which, call, buffer in self._interval:
+            if call.result != 0:
+                report.unsaved("interval timers", "no system call could be borrowed to read them")
+                continue
+            seconds, micro, left, left_micro = _ITIMERVAL.unpack(buffer.data)
+            remaining = left * 1_000_000 + left_micro
+            if remaining:
+                report.add("timers", IntervalTimer(which, remaining, seconds * 1_000_000 + micro))
+        if self._text is None:
+            report.unsaved("POSIX timers", "this kernel has no /proc/PID/timers")
+        for timer in self._posix:
+            report.add("timers", self._item(timer))
+            if timer.gettime.result != 0:
+                report.unsaved(f"POSIX timer {int(timer.found[1])}", "no system call could be borrowed to read its time")
+
+    def _item(self, timer: _Posix) -> PosixTimer:
+        identifier, signal, value, notify, scope, target, clock = (word.decode() for word in timer.found.groups())
+        known = timer.gettime.result == 0
+        seconds, nano, left, left_nano = _ITIMERVAL.unpack(timer.time.data) if known else (0, 0, 0, 0)
+        overrun = timer.overrun.result
+        return PosixTimer(
+            id=int(identifier),
+            clock=int(clock),
+            notify=notify,
+            signal=int(signal),
+            value=int(value, 16) if value != "(null)" else 0,
+            target=int(target) if scope == "tid" else None,
+            remaining=left * 1_000_000_000 + left_nano if known else None,
+            interval=seconds * 1_000_000_000 + nano if known else None,
+            overrun=overrun if overrun is not None and overrun >= 0 else None,
+        )
