@@ -14,7 +14,7 @@ IOV_MAX = 1024
 """How many ranges one call takes (UIO_MAXIOV)."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_ARGUMENTS = [ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong]
+_ARGUMENTS = (ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong)
 
 _readv = _libc.process_vm_readv
 _readv.argtypes = _ARGUMENTS

@@ -1,0 +1,239 @@
+"""The quickest way for each transfer, and the strongest one for what the quickest cannot do.
+
+                             up to                    larger
+    process runs             8 KiB  /proc/PID/mem     process_vm_readv; writes go on by /proc/PID/mem
+    held                     8 KiB  /proc/PID/mem     process_vm_readv, process_vm_writev
+    held, with a window      8 KiB  /proc/PID/mem     the window, where the memory's protection allows; process_vm otherwise
+    several ranges           the same, by their sum; a few tiny ranges one by one
+
+Memory that its protection hides is reached by /proc/PID/mem, and by ptrace words where an administrator has taken that right from
+/proc/PID/mem (`proc_mem.force_override`, Linux 6.12). Where the borders lie was measured: docs/memory.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from bisect import bisect_right
+from collections.abc import Callable
+
+import numpy as np
+
+from vcsimg.errors import AccessError, BorrowError, NotPermitted, UnsupportedKernel
+from vcsimg.image.region import Region
+from vcsimg.kernel import features
+from vcsimg.kernel.procfs import read_maps
+from vcsimg.memory.proc import ProcMemory
+from vcsimg.memory.protocol import Buffer, RangeArray, Ranges, Reader, WritableBuffer, as_ranges, flat, locate, total_length
+from vcsimg.memory.shared import SharedMemory
+from vcsimg.memory.vm import VmMemory
+from vcsimg.memory.words import PtraceMemory
+from vcsimg.process import HeldProcess
+
+SMALL = 8 << 10
+"""Up to here /proc/PID/mem is the quickest: no other way is called with so little ado."""
+
+FEW = 2
+"""So many ranges are read one by one, if they are small."""
+
+
+class AutoMemory(Reader):
+    """Memory of a process as a debugger sees it: protection does not hinder, and every transfer goes the quickest way.
+
+    For a number, the process may run; after an exec, all calls raise ProcessChanged. For a held process, close it before the process
+    is released; it belongs to the OS thread that holds it.
+
+    `refused`: why there is no window though one was asked for; None if there is one.
+    """
+
+    def __init__(self, target: int | HeldProcess, *, window: int | None = None) -> None:
+        """`window`: open one, with so many bytes for buffer(); for a held process only.
+
+        Raises NoSuchProcess, NotPermitted; ValueError for a window without a held process.
+        """
+        self.refused: str | None = None
+        self._window: SharedMemory | None = None
+        self._vm: VmMemory | None = None
+        self._words: PtraceMemory | None = None
+        self._spans: _Spans | None = None
+        if isinstance(target, HeldProcess):
+            self.pid: int = target.pid
+            self._file = target.memory
+            self._mem = ProcMemory(self.pid, self._file)
+            self._words = PtraceMemory(target.threads[0].tid)
+        else:
+            if window is not None:
+                raise ValueError("a window needs a held process")
+            self.pid = target
+            self._mem = ProcMemory(target)
+            self._file = self._mem.fileno()
+        self._held = self._words is not None
+        if features.available("process_vm"):
+            self._vm = VmMemory(self.pid, stopped=self._held)
+        if window is not None and isinstance(target, HeldProcess):
+            try:
+                self._window = SharedMemory(target, window)
+            except BorrowError as error:
+                self.refused = str(error)
+
+    def buffer(self, length: int) -> WritableBuffer:
+        """A buffer into which reading is quickest: of the window, if there is one and its `window` bytes are enough.
+
+        All buffers of the window are the same bytes.
+        """
+        if self._window is not None and length <= self._window.size:
+            return self._window.buffer(length)
+        return bytearray(length)
+
+    def alive(self) -> bool:
+        """Whether the address space still exists: the process has neither ended nor called exec."""
+        return self._mem.alive()
+
+    def read_into(self, address: int, buffer: WritableBuffer) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]  # as in flat(), which would cost too much here
+        total = view.nbytes
+        if total > SMALL:
+            return self._read_large(address, flat(view))
+        try:
+            done = os.preadv(self._file, (view,), address)
+        except (OSError, OverflowError):
+            done = 0
+        return done if done == total and done else self._strongly(_read, address, flat(view), 0)
+
+    def _read_large(self, address: int, view: memoryview) -> int:
+        quick = self._quick(address, view.nbytes, store=False)
+        if quick is None:
+            return self._strongly(_read, address, view, 0)
+        try:
+            return quick.read_into(address, view)
+        except AccessError as error:
+            return self._strongly(_read, address, view, error.done)
+        except (NotPermitted, UnsupportedKernel):
+            self._vm = None
+            return self._strongly(_read, address, view, 0)
+
+    def write(self, address: int, data: Buffer) -> int:
+        view = flat(data)
+        # A running process may call exec at any time, and only /proc/PID/mem cannot reach the program after it.
+        quick = self._quick(address, view.nbytes, store=True) if view.nbytes > SMALL and self._held else None
+        if quick is None:
+            return self._strongly(_write, address, view, 0)
+        try:
+            return quick.write(address, view)
+        except AccessError as error:
+            return self._strongly(_write, address, view, error.done)
+        except (NotPermitted, UnsupportedKernel):
+            self._vm = None
+            return self._strongly(_write, address, view, 0)
+
+    def read_many(self, ranges: Ranges, buffer: WritableBuffer) -> int:
+        view = flat(buffer)
+        rest = as_ranges(self.pid, ranges, view.nbytes)
+        done = 0
+        while len(rest):
+            try:
+                return done + self._quick_for(rest).read_many(rest, view[done:])
+            except AccessError as error:
+                at = error.earlier + error.done
+            except (NotPermitted, UnsupportedKernel):
+                self._vm = None
+                continue
+            index, part = locate(rest, at)
+            address, length = (int(number) for number in rest[index])
+            done += at - part
+            try:
+                self._strongly(_read, address, view[done : done + length], part)
+            except AccessError as error:
+                raise AccessError(self.pid, address, length, error.done, error.errno, earlier=done) from None
+            done += length
+            rest = rest[index + 1 :]
+        return done
+
+    def close(self) -> None:
+        for backend in (self._window, self._vm, self._mem):
+            if backend is not None:
+                backend.close()
+        self._window = self._vm = None
+        self._file = -1
+
+    def _quick(self, address: int, total: int, *, store: bool) -> Reader | None:
+        """The quickest way for a large transfer; None: the strong one."""
+        if self._window is not None and self._reachable().cover(address, total, store=store):
+            return self._window
+        return self._vm
+
+    def _quick_for(self, ranges: RangeArray) -> Reader:
+        """The quickest way for some ranges."""
+        total = total_length(ranges)
+        if total <= SMALL and len(ranges) <= FEW:
+            return self._mem
+        if self._window is not None and self._reachable().cover_all(ranges):
+            return self._window
+        return self._vm or self._mem
+
+    def _reachable(self) -> _Spans:
+        """What the process itself can reach. It is held, so this changes only by borrowed system calls."""
+        if self._spans is None:
+            self._spans = _Spans(read_maps(self.pid))
+        return self._spans
+
+    def _strongly(self, move: Callable[[Reader, int, memoryview], int], address: int, view: memoryview, done: int) -> int:
+        """Go on after `done` bytes in the ways that do not heed protection."""
+        total = view.nbytes
+        number = errno.EFAULT
+        for way in (self._mem, self._words):
+            try:
+                if way is not None:
+                    return done + move(way, address + done, view[done:])
+            except AccessError as error:
+                done += error.done
+                number = error.errno
+        raise AccessError(self.pid, address, total, done, number)
+
+
+def _read(way: Reader, address: int, view: memoryview) -> int:
+    return way.read_into(address, view)
+
+
+def _write(way: Reader, address: int, view: memoryview) -> int:
+    return way.write(address, view)
+
+
+class _Spans:
+    """Ranges of addresses that may be read, and written, by the process itself without harm."""
+
+    def __init__(self, regions: list[Region]) -> None:
+        self._readable = _joined([region for region in regions if region.perms[0] == "r" and not _device(region)])
+        self._writable = _joined([region for region in regions if region.perms[:2] == "rw" and not _device(region)])
+
+    def cover(self, address: int, length: int, *, store: bool) -> bool:
+        """Whether all of [address, address + length) is among them."""
+        starts, ends = self._writable if store else self._readable
+        index = bisect_right(starts, address) - 1
+        return index >= 0 and address + length <= ends[index]
+
+    def cover_all(self, ranges: RangeArray) -> bool:
+        """Whether all ranges are among those that may be read."""
+        starts, ends = (np.array(edges, np.uint64) for edges in self._readable)
+        index = np.searchsorted(starts, ranges[:, 0], side="right") - 1
+        return bool(len(starts)) and bool(((index >= 0) & (ranges[:, 0] + ranges[:, 1] <= ends[index])).all())
+
+
+def _device(region: Region) -> bool:
+    """Whether reading may be more than reading: registers of a device, pages that the kernel maintains."""
+    return region.name in ("[vvar]", "[vvar_vclock]", "[vsyscall]") or (
+        region.name.startswith("/dev/") and not region.name.startswith(("/dev/shm/", "/dev/zero"))
+    )
+
+
+def _joined(regions: list[Region]) -> tuple[list[int], list[int]]:
+    """Starts and ends of regions, adjacent ones as one; ascending."""
+    starts: list[int] = []
+    ends: list[int] = []
+    for region in regions:
+        if ends and ends[-1] == region.start:
+            ends[-1] = region.end
+        else:
+            starts.append(region.start)
+            ends.append(region.end)
+    return starts, ends

@@ -1,0 +1,202 @@
+"""Memory through a window that we share with the process: the copying runs in the process, and we see its result without another copy.
+
+    the process                                   we
+    its memory ──rep movsb──▶ window ═ the same pages ═ window ──▶ buffer elsewhere, if that is wanted
+               ◀─rep movsb───                                  ◀──
+
+This is the method of the second paper (`fast_peekdata`, `fast_pokedata`), with two differences. The thread that copies is not stopped
+and started for each copy, but waits a while for the next; and a caller may work in the window itself, and then nothing is copied
+twice.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Iterator
+
+from vcsimg.errors import AccessError
+from vcsimg.memory import x86_64 as cpu
+from vcsimg.memory.protocol import (
+    Buffer,
+    RangeArray,
+    Ranges,
+    Reader,
+    WritableBuffer,
+    as_ranges,
+    check_range,
+    failed_at,
+    flat,
+    split,
+    total_length,
+)
+from vcsimg.memory.window import CopyCut, Window
+from vcsimg.process import HeldProcess, HeldThread
+
+STAGING = 128 << 10
+"""Size of each of the two parts of the window that stand between the process and buffers elsewhere: one is filled while the other
+is emptied. Large enough that what a command costs does not count, and small enough that both fit a level 2 cache."""
+
+
+class SharedMemory(Reader):
+    """Memory of a held process by copies that one of its threads makes. Honours page protection, as that thread does.
+
+    It belongs to the OS thread that holds the process, and must be closed before the process is released. The borrowed thread
+    cannot be borrowed again meanwhile, unless rest() is called first.
+    """
+
+    def __init__(self, held: HeldProcess, size: int = 0, thread: HeldThread | None = None) -> None:
+        """`size`: bytes of the window for buffer() and stream(). Raises BorrowError as Window does."""
+        self.pid: int = held.pid
+        self.size = size
+        self._window = Window(held, 2 * STAGING + size, thread)
+        self._map = self._window.map
+        self._view = memoryview(self._map)
+
+    @property
+    def awake(self) -> bool:
+        """Whether the target still waits for the next call, so that it needs no system call."""
+        return self._window.awake
+
+    def buffer(self, length: int, offset: int = 0) -> memoryview:
+        """Bytes [offset, offset + length) of the window: reads into it and writes from it are not copied a second time.
+
+        Raises ValueError when the window, as large as `size`, does not hold them.
+        """
+        if not 0 <= offset <= offset + length <= self.size:
+            raise ValueError(f"bytes {offset} to {offset + length} of a window of {self.size}")
+        start = cpu.DATA + 2 * STAGING + offset
+        return self._view[start : start + length]
+
+    def read_into(self, address: int, buffer: WritableBuffer) -> int:
+        view = flat(buffer)
+        total = view.nbytes
+        check_range(self.pid, address, total)
+        window = self._window
+        place = self._place(view)
+        if place is not None:
+            window.post_one(address, total, place, store=False)
+            return self._finish(address, total)
+        if not total:
+            return 0
+        window.post_one(address, min(total, STAGING), cpu.DATA, store=False)
+        part = 0
+        for at in range(0, total, STAGING):
+            here, part = cpu.DATA + part * STAGING, 1 - part
+            step = min(STAGING, total - at)
+            following = at + step
+            try:
+                window.wait()
+            except CopyCut as cut:
+                view[at : at + cut.done] = self._view[here : here + cut.done]
+                raise AccessError(self.pid, address, total, at + cut.done, cut.errno) from None
+            if following < total:
+                window.post_one(address + following, min(STAGING, total - following), cpu.DATA + part * STAGING, store=False)
+            view[at:following] = self._view[here : here + step]
+        return total
+
+    def write(self, address: int, data: Buffer) -> int:
+        view = flat(data)
+        total = view.nbytes
+        check_range(self.pid, address, total)
+        window = self._window
+        place = self._place(view)
+        if place is not None:
+            window.post_one(address, total, place, store=True)
+            return self._finish(address, total)
+        step = min(total, STAGING)
+        self._view[cpu.DATA : cpu.DATA + step] = view[:step]
+        part = 0
+        for at in range(0, total, STAGING):
+            here, part = cpu.DATA + part * STAGING, 1 - part
+            following = at + step
+            window.post_one(address + at, step, here, store=True)
+            step = min(STAGING, total - following)
+            there = cpu.DATA + part * STAGING
+            self._view[there : there + step] = view[following : following + step]
+            try:
+                window.wait()
+            except CopyCut as cut:
+                raise AccessError(self.pid, address, total, at + cut.done, cut.errno) from None
+        return total
+
+    def read_many(self, ranges: Ranges, buffer: WritableBuffer) -> int:
+        view = flat(buffer)
+        array = as_ranges(self.pid, ranges, view.nbytes)
+        place = self._place(view)
+        done = 0
+        for batch in split(array, STAGING if place is None else view.nbytes, cpu.RANGES_LIMIT):
+            length = total_length(batch)
+            here = cpu.DATA if place is None else place + done
+            self._window.post(batch, here, store=False)
+            try:
+                self._window.wait()
+            except CopyCut as cut:
+                if place is None:
+                    view[done : done + cut.done] = self._view[here : here + cut.done]
+                raise failed_at(self.pid, array, done + cut.done, cut.errno) from None
+            if place is None:
+                view[done : done + length] = self._view[here : here + length]
+            done += length
+        return done
+
+    def stream(self, batches: Iterable[Ranges]) -> Iterator[memoryview]:
+        """The contents of each batch of ranges in turn, while the target copies the next one already.
+
+        A batch has at most size / 2 bytes (ValueError) and cpu.RANGES_LIMIT ranges. A view is good until the next one is asked for.
+        """
+        half = self.size // 2
+        coming = iter(batches)
+        part = 0
+        posted = self._begin(next(coming, None), half, part)
+        try:
+            while posted is not None:
+                try:
+                    self._window.wait()
+                except CopyCut as cut:
+                    batch, posted = posted, None
+                    raise failed_at(self.pid, batch, cut.done, cut.errno) from None
+                filled = self.buffer(total_length(posted), part * half)
+                posted, part = None, 1 - part
+                posted = self._begin(next(coming, None), half, part)
+                yield filled
+        finally:
+            if posted is not None:
+                self._settle()
+
+    def rest(self) -> None:
+        """Let another borrowing use the thread that copies; the next call takes it back."""
+        self._window.rest()
+
+    def close(self) -> None:
+        self._view.release()
+        self._window.close()
+
+    def _begin(self, batch: Ranges | None, room: int, part: int) -> RangeArray | None:
+        if batch is None:
+            return None
+        array = as_ranges(self.pid, batch, room)
+        if len(array) > cpu.RANGES_LIMIT:
+            raise ValueError(f"{len(array)} ranges in a batch, the window has room for {cpu.RANGES_LIMIT}")
+        self._window.post(array, cpu.DATA + 2 * STAGING + part * room, store=False)
+        return array
+
+    def _settle(self) -> None:
+        """Wait for a copy that nobody wants any more."""
+        try:
+            self._window.wait()
+        except CopyCut:
+            pass
+
+    def _place(self, view: memoryview) -> int | None:
+        """The offset in our mapping of a buffer that lies in the window; None if it lies elsewhere."""
+        if view.obj is not self._map or not view.nbytes:
+            return None
+        first = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        return ctypes.addressof(ctypes.c_char.from_buffer(view)) - first
+
+    def _finish(self, address: int, total: int) -> int:
+        try:
+            self._window.wait()
+        except CopyCut as cut:
+            raise AccessError(self.pid, address, total, cut.done, cut.errno) from None
+        return total

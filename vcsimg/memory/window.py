@@ -1,0 +1,267 @@
+"""A window: pages that we share with a process, and a thread of it that copies between them and its memory at our command.
+
+`x86_64` describes the pages and how the two sides speak to each other. Here the window is lent and given back, commands are posted, and
+what stops the thread on its way is dealt with: memory that is not there, signals, its death, ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import signal
+import time
+from contextlib import ExitStack
+from typing import NoReturn
+
+from vcsimg.errors import BorrowError, ProcessChanged, StopTimeout
+from vcsimg.kernel import ptrace
+from vcsimg.kernel.memfd import MFD_NOEXEC_SEAL
+from vcsimg.kernel.syscalls import NR
+from vcsimg.kernel.x86_64 import RegisterBuffer
+from vcsimg.memory import x86_64 as cpu
+from vcsimg.memory.protocol import RangeArray, flat
+from vcsimg.process import Borrowed, HeldProcess, HeldThread, stopping
+
+_SPINS = 1000
+"""How often the target looks for the next command before it parks: 15 µs (Zen 5, where `pause` is short) to 50 µs (Skylake)."""
+
+_LOOKS = 400
+"""How often we look for the answer before we ask whether the target has stopped: about 15 µs."""
+
+_YIELD_SECONDS = 0.002
+"""How long we only yield the CPU between looks, before we sleep: a copy of 16 MiB takes about 1 ms."""
+
+_COMMAND_SECONDS = 30.0
+"""How long a command may take before it counts as stuck, on a page that a network or a userfaultfd does not bring."""
+
+_STOP_SECONDS = 5.0
+_ALL_SIGNALS = (1 << 64) - 1
+_ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT | 0x40000000  # __WALL
+_FAULTS = (signal.SIGSEGV, signal.SIGBUS)
+_ACTION_SIZE = 32  # the kernel's struct sigaction: handler, flags, restorer, mask
+_ACTIONS = 0x200  # where in the mailbox's page they are kept, one for each of _FAULTS
+
+
+class CopyCut(Exception):
+    """A copy stopped after `done` bytes."""
+
+    def __init__(self, done: int, error: int) -> None:
+        super().__init__(done, error)
+        self.done = done
+        self.errno = error
+
+
+class Window:
+    """`size` bytes shared with a held process, from offset cpu.DATA of `map` on. Everything is given back by close().
+
+    From the first command on, the borrowed thread is not at rest: for another use of the same thread, call rest() first. The owner of
+    the window is the OS thread that holds the process.
+    """
+
+    def __init__(self, held: HeldProcess, size: int, thread: HeldThread | None = None) -> None:
+        """Raises BorrowError when the process cannot lend a thread, or refuses the mapping (limits, security module)."""
+        self.pid = held.pid
+        self._total = cpu.DATA + -(-size // cpu.PAGE) * cpu.PAGE
+        self._command = 0
+        self._cursor = 0
+        self._stopped = True
+        self._spins, self._looks = (0, 0) if len(os.sched_getaffinity(0)) == 1 else (_SPINS, _LOOKS)
+        self._lent = ExitStack()
+        try:
+            self._open(held.borrow(thread))
+        except BaseException:
+            self._lent.close()
+            raise
+
+    def _open(self, borrowed: Borrowed) -> None:
+        self._borrowed = borrowed
+        self._thread = borrowed.thread
+        self._original = RegisterBuffer(*self._thread.buffer)
+        mask = self._thread.signal_mask()
+        self._lent.enter_context(borrowed)
+        file, remote_file = self._create()
+        try:
+            os.ftruncate(file, self._total)
+            self.map = mmap.mmap(file, self._total, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        finally:
+            os.close(file)
+        protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | mmap.MAP_POPULATE
+        try:
+            self._base = borrowed.syscall(NR["mmap"], 0, self._total, protection, flags, remote_file, 0)
+        finally:
+            borrowed.syscall(NR["close"], remote_file)
+        self._lent.callback(borrowed.syscall, NR["munmap"], self._base, self._total)
+        self._ints = memoryview(self.map)[cpu.MAILBOX : cpu.RANGES].cast("I")
+        self._longs = memoryview(self.map)[cpu.MAILBOX : cpu.RANGES].cast("Q")
+        self._ranges = memoryview(self.map)[cpu.RANGES : cpu.DATA].cast("Q")
+        self.map[: len(cpu.CODE)] = cpu.CODE
+        self._longs[cpu.UNMAP // 8] = self._base + cpu.DATA
+        self._longs[cpu.UNMAP // 8 + 1] = self._total - cpu.DATA
+        self._longs[cpu.MASK // 8] = mask
+        saved = cpu.going_home(self._original)
+        self.map[cpu.MAILBOX + cpu.SAVED : cpu.MAILBOX + cpu.SAVED + len(saved)] = saved
+        borrowed.syscall(NR["mprotect"], self._base, cpu.PAGE, mmap.PROT_READ | mmap.PROT_EXEC)
+        for number, action in self._actions():
+            borrowed.syscall(NR["rt_sigaction"], number, 0, action, 8)
+        self._thread.store(cpu.start_registers(self._original, self._base, cpu.ENTRY))
+
+    def _create(self) -> tuple[int, int]:
+        """A new memfd: our descriptor, and the process's."""
+        borrowed = self._borrowed
+        name = borrowed.scratch(cpu.PAGE)
+        borrowed.write(name, b"vcsimg-window\0")
+        try:
+            remote = borrowed.syscall(NR["memfd_create"], name, os.MFD_CLOEXEC | MFD_NOEXEC_SEAL)
+        except BorrowError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            remote = borrowed.syscall(NR["memfd_create"], name, os.MFD_CLOEXEC)
+        try:
+            return os.open(f"/proc/{self.pid}/fd/{remote}", os.O_RDWR | os.O_CLOEXEC), remote
+        except OSError as error:
+            borrowed.syscall(NR["close"], remote)
+            raise BorrowError(self.pid, f"its memfd cannot be opened: {error.strerror}", errno=error.errno) from None
+
+    def _actions(self) -> list[tuple[int, int]]:
+        """(signal, where in the process its own action for it is kept)."""
+        start = self._base + cpu.MAILBOX + _ACTIONS
+        return [(number, start + index * _ACTION_SIZE) for index, number in enumerate(_FAULTS)]
+
+    @property
+    def awake(self) -> bool:
+        """Whether the target still looks for commands, so that one costs no system call."""
+        return not self._stopped and not self._ints[cpu.PARKED // 4]
+
+    def post_one(self, address: int, length: int, offset: int, *, store: bool) -> None:
+        """Begin to copy [address, address + length) to the window, or from it (`store`), at `offset` of the map."""
+        self._ranges[0] = address
+        self._ranges[1] = length
+        self._post(1, offset, store)
+
+    def post(self, ranges: RangeArray, offset: int, *, store: bool) -> None:
+        """Begin to copy up to cpu.RANGES_LIMIT ranges to consecutive bytes of the window, or from them."""
+        count = len(ranges)
+        self._ranges[: 2 * count] = flat(ranges).cast("Q")
+        self._post(count, offset, store)
+
+    def _post(self, count: int, offset: int, store: bool) -> None:
+        ints = self._ints
+        ints[cpu.STORE // 4] = store
+        ints[cpu.SPINS // 4] = self._spins
+        self._longs[cpu.COUNT // 8] = count
+        self._longs[cpu.CURSOR // 8] = self._cursor = self._base + offset
+        self._command = ints[cpu.COMMAND // 4] = (self._command + 1) & 0xFFFFFFFF
+        if self._stopped:
+            self._resume(0)
+        elif ints[cpu.PARKED // 4]:
+            self._until_stopped()
+            self._resume(0)
+
+    def wait(self) -> None:
+        """Until what was posted is done. Raises CopyCut when it could not be, ProcessChanged when the process was killed."""
+        ints, command, done = self._ints, self._command, cpu.DONE // 4
+        for _ in range(self._looks):
+            if ints[done] == command:
+                return
+        started = time.monotonic()
+        while ints[done] != command:
+            if self._thread.fetch():
+                self._on_stop()
+                continue
+            waited = time.monotonic() - started
+            if waited < _YIELD_SECONDS:
+                os.sched_yield()
+                continue
+            self._check_alive()
+            if waited > _COMMAND_SECONDS:
+                self._interrupt()
+                self._cut(errno.ETIMEDOUT)
+            time.sleep(0.0002)
+
+    def rest(self) -> None:
+        """Stop the thread where another borrowing may begin. The window stays open."""
+        self._interrupt()
+        self._ints[cpu.DONE // 4] = self._command
+        self._thread.store(cpu.start_registers(self._original, self._base, cpu.RESUME))
+
+    def close(self) -> None:
+        """Give back the thread, the mapping and our side of it; buffers in the window that are still in use keep our side alive.
+
+        The process may have been killed meanwhile. Idempotent.
+        """
+        try:
+            if not self._stopped:
+                self._interrupt()
+            self._lent.close()
+        except ProcessChanged:
+            pass  # nothing is left that could be given back
+        self._stopped = True
+        for view in (self._ints, self._longs, self._ranges):
+            view.release()
+        try:
+            self.map.close()
+        except BufferError:
+            pass
+
+    def _resume(self, number: int) -> None:
+        if ptrace.request(ptrace.PTRACE_SYSEMU, self._thread.tid, 0, number) == -1:
+            self._check_alive()
+            raise ProcessChanged(self.pid, "its thread could not go on")
+        self._stopped = False
+
+    def _on_stop(self) -> None:
+        """The thread has stopped while a command is not done: make it go on, or find that it cannot."""
+        number, code = stopping.stop_code(self._thread)
+        if code == stopping.SYSCALL_STOP or code >> 8 == ptrace.PTRACE_EVENT_STOP:
+            self._resume(0)
+        elif number in _FAULTS and code > 0 and cpu.in_code(self._thread.buffer, self._base):
+            self._cut(errno.EFAULT)
+        else:
+            self._resume(number)
+
+    def _cut(self, error: int) -> NoReturn:
+        """End a command in the middle; the thread is stopped."""
+        done = cpu.progress(self._thread.buffer, self._base, self._cursor)
+        self._stopped = True
+        self._ints[cpu.DONE // 4] = self._command
+        if error == errno.EFAULT:
+            # A fault with its signal blocked makes the kernel unblock it and forget the process's own action for it
+            # (kernel/signal.c, force_sig_info_to_task()).
+            ptrace.set_signal_mask(self._thread.tid, _ALL_SIGNALS)
+            for number, action in self._actions():
+                self._borrowed.syscall(NR["rt_sigaction"], number, action, 0, 8)
+        self._thread.store(cpu.start_registers(self._original, self._base, cpu.RESUME))
+        raise CopyCut(done, error)
+
+    def _until_stopped(self) -> None:
+        """Wait for a stop that is certain to come."""
+        deadline = time.monotonic() + _STOP_SECONDS
+        while not self._thread.fetch():
+            self._check_alive()
+            if time.monotonic() > deadline:
+                raise StopTimeout(self.pid, self._thread.tid, _STOP_SECONDS, "in the window")
+            os.sched_yield()
+        self._stopped = True
+
+    def _interrupt(self) -> None:
+        """Stop the thread at a place where neither a system call nor a signal is half done."""
+        tid = self._thread.tid
+        ptrace.request(ptrace.PTRACE_INTERRUPT, tid, 0, 0)
+        if self._stopped:
+            ptrace.request(ptrace.PTRACE_CONT, tid, 0, 0)
+        while True:
+            self._until_stopped()
+            number, code = stopping.stop_code(self._thread)
+            if code >> 8 == ptrace.PTRACE_EVENT_STOP:
+                return
+            plain = code == stopping.SYSCALL_STOP or number in _FAULTS
+            ptrace.request(ptrace.PTRACE_CONT, tid, 0, 0 if plain else number)
+
+    def _check_alive(self) -> None:
+        try:
+            ended = os.waitid(os.P_PID, self._thread.tid, _ENDED) is not None
+        except ChildProcessError:
+            ended = True
+        if ended:
+            raise ProcessChanged(self.pid, f"thread {self._thread.tid} was killed while the window was open")
