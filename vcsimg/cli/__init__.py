@@ -1,1 +1,1 @@
-"""The command line: parse, call one function, print."""
+"""The command line: each command parses, calls one function, prints. Nothing imports this package."""

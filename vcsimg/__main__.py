@@ -1,0 +1,5 @@
+"""`python -m vcsimg` is `vcsimg`."""
+
+from vcsimg.cli.main import main
+
+main()
