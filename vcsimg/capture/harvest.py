@@ -54,6 +54,7 @@ class Harvest:
         self._updates: dict[int, Update] = {}
         self._rows: list[tuple[PageNumbers, Bytes2D]] = []
         self._spilled: set[int] = set()
+        self._seen: dict[int, Flags] = {}
         self._later: Ranges = NO_RANGES
         self._later_fd = -1
         self.bytes_read = 0
@@ -77,6 +78,7 @@ class Harvest:
                 self.bytes_read += rows.nbytes
                 if not readable.all():
                     pages, rows = pages[readable], rows[readable]
+                self._seen.setdefault(number, np.zeros(PAGES_PER_PIECE, bool))[pages] = True
                 if number in self._shadow and number not in self._spilled:
                     changed = np.asarray((rows != self._shadow.read(number, pages)).any(axis=1))
                     if file:
@@ -193,12 +195,14 @@ class Harvest:
         return PieceChange(number, pages, new, own, old, old_own)
 
     def _gone(self, number: int, named: Indexes, vanished: Ranges) -> Indexes:
-        """Pages of a known piece that had own content, lie in vanished ranges, and are not named."""
+        """Pages of a known piece that had own content, lie in vanished ranges, and were neither named nor found unchanged."""
         base = number << PIECE_SHIFT
         inside = page_numbers(clip(vanished, base, base + PIECE_SIZE)) & (PAGES_PER_PIECE - 1)
         flags = np.zeros(PAGES_PER_PIECE, bool)
         flags[inside] = True
         flags &= self._shadow.own(number)
+        if number in self._seen:
+            flags &= ~self._seen[number]
         flags[named] = False
         return np.flatnonzero(flags).astype(np.uint16)
 

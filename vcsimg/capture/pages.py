@@ -118,11 +118,12 @@ def by_piece(numbers: PageNumbers) -> Iterator[tuple[int, slice, Indexes]]:
         yield int(pieces[low]), slice(low, high), within[low:high]
 
 
-def populated(pagemap_fd: int, start: int, end: int, *, file: bool) -> Ranges:
-    """Ranges within [start, end) whose pages the process has: in memory or swapped out. `file`: only those that are no longer the
-    file's. A page table that was never made costs nothing to look at."""
+def populated(pagemap_fd: int, start: int, end: int, *, file: bool, swapped: bool = True) -> Ranges:
+    """Ranges within [start, end) whose pages the process has: in memory or, if `swapped`, swapped out. `file`: only those that are
+    no longer the file's. A page table that was never made costs nothing to look at."""
     if features.available("pagemap_scan"):
-        found = pagemap.scan(pagemap_fd, start, end, anyof=pagemap.POPULATED, returned=pagemap.POPULATED | pagemap.FILE)
+        wanted = pagemap.PRESENT | (pagemap.SWAPPED if swapped else 0)
+        found = pagemap.scan(pagemap_fd, start, end, anyof=wanted, returned=pagemap.ALL_POPULATED)
         if file:
             kinds = found[:, 2]
             own = (kinds & np.uint64(pagemap.SWAPPED)) | (~kinds & np.uint64(pagemap.FILE))
@@ -132,10 +133,10 @@ def populated(pagemap_fd: int, start: int, end: int, *, file: bool) -> Ranges:
     step = _PAGEMAP_BATCH << PAGE_SHIFT
     for low in range(start, end, step):
         entries = pagemap.read(pagemap_fd, low, min(end, low + step))
-        wanted = (entries & np.uint64(pagemap.PM_PRESENT | pagemap.PM_SWAP)) != 0
+        pages = (entries & np.uint64(pagemap.PM_PRESENT | (pagemap.PM_SWAP if swapped else 0))) != 0
         if file:
-            wanted &= (entries & np.uint64(pagemap.PM_SWAP) != 0) | (entries & np.uint64(pagemap.PM_FILE) == 0)
-        edges = np.flatnonzero(np.diff(np.concatenate(([False], wanted, [False])).astype(np.int8))).astype(np.uint64)
+            pages &= (entries & np.uint64(pagemap.PM_SWAP) != 0) | (entries & np.uint64(pagemap.PM_FILE) == 0)
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], pages, [False])).astype(np.int8))).astype(np.uint64)
         parts.append((edges << np.uint64(PAGE_SHIFT)).reshape(-1, 2) + np.uint64(low))
     return join(parts)
 

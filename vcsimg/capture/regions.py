@@ -33,6 +33,8 @@ def kind_of(region: Region, exclude: Sequence[str] = ()) -> tuple[Kind, str]:
         return Kind.NONE, "device memory"
     if any(fnmatch.fnmatchcase(region.name, pattern) for pattern in exclude):
         return Kind.NONE, "excluded"
+    if region.name == "[vdso]":
+        return Kind.SHARED, ""  # kernel code: its pages appear when they are touched
     if not region.has_file:
         return Kind.SHARED if region.shared else Kind.ANONYMOUS, ""
     if region.shared and (region.writable or "mw" in region.flags):

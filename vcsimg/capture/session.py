@@ -16,7 +16,7 @@ from vcsimg.errors import ProcessError, VcsimgError
 from vcsimg.image.pages import ImageMemory, PieceChange
 from vcsimg.image.snapshot import CaptureFacts, FileContent, Snapshot
 from vcsimg.kernel import procfs
-from vcsimg.process import HeldProcess, WaitMemory, hold, hold_tree
+from vcsimg.process import HeldProcess, hold, hold_tree
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,12 @@ class Session:
         self._captures: dict[int, ProcessCapture] = {}
         self._bases: dict[int, Sequence[int]] = {}
         self._files = FileTable()
-        self._waits = WaitMemory()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def stored(self, commit: str) -> None:
         """The capture was committed: what comes next is relative to it."""
@@ -117,7 +122,7 @@ class Session:
                 if pid not in self._captures:
                     capture = self._add(pid, self._bases.pop(pid, None))
                     if self.options.engine in ("auto", "wp"):
-                        with hold(pid, timeout=self.options.timeout, waits=self._waits) as held:
+                        with hold(pid, timeout=self.options.timeout) as held:
                             capture.begin_tracking(held)
                         pause += held.pause
                 self._captures[pid].prepare(self.options.engine)
@@ -130,10 +135,10 @@ class Session:
     @contextmanager
     def _held(self) -> Iterator[list[HeldProcess]]:
         if self.options.tree:
-            with hold_tree(self.pid, timeout=self.options.timeout, waits=self._waits) as helds:
+            with hold_tree(self.pid, timeout=self.options.timeout) as helds:
                 yield helds
         else:
-            with hold(self.pid, timeout=self.options.timeout, waits=self._waits) as held:
+            with hold(self.pid, timeout=self.options.timeout) as held:
                 yield [held]
 
     def _snapshot(self, parents: Mapping[int, int], tree: TreeState, began: float, pause: float) -> Snapshot:

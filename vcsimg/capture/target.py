@@ -27,6 +27,7 @@ from vcsimg.errors import BorrowError, ProcessChanged
 from vcsimg.image.records import Record
 from vcsimg.image.region import Region, RegionMap
 from vcsimg.image.snapshot import FileContent, MappedFile, Process
+from vcsimg.image.units import PAGE_SHIFT
 from vcsimg.kernel import features, procfs
 from vcsimg.process import FrozenChild, HeldProcess, fork_frozen, open_userfaultfd
 
@@ -139,7 +140,7 @@ class ProcessCapture:
         written = self._collect(held.pagemap) if self._tracker is not None else NO_RANGES
         if self._precopied and not np.array_equal(before, self._tracked):
             self._harvest.keep_only(self._tracked)
-        dirty = join([written, *(clip(self._dirty, *pair) for pair in self._tracked.tolist())])
+        dirty = join([written, self._dropped(held.pagemap), *(clip(self._dirty, *pair) for pair in self._tracked.tolist())])
         rest = {
             file: join(
                 [
@@ -183,7 +184,7 @@ class ProcessCapture:
             unreadable=frozenset(self._plan.reasons),
             changes=self._harvest.changes(OwnPages(self._plan, contents), vanished, everything, self._base),
         )
-        return process, {content.sha256: content for content in contents.values()}
+        return process, {**facts.contents, **{content.sha256: content for content in contents.values()}}
 
     def release(self) -> None:
         """End the frozen child, if there is one."""
@@ -222,6 +223,19 @@ class ProcessCapture:
         self._tracked, written = self._tracker.written(pagemap_fd, join(self._eligible.values()), self._plan.regions)
         return written
 
+    def _dropped(self, pagemap_fd: int) -> Ranges:
+        """Tracked pages of file regions that had own content and may be the file's again. MADV_DONTNEED leaves the mark of protection
+        behind in file regions (mm/memory.c, zap_install_uffd_wp_if_needed), so the scan does not report them; and that mark looks
+        like a page that is swapped out. So all that are not in memory as own pages are read again."""
+        suspects = []
+        for low, high in _common(self._eligible[True], self._tracked):
+            own = self._shadow.own_pages(low, high)
+            if len(own):
+                found = populated(pagemap_fd, low, high, file=True, swapped=False)
+                suspects.append(own[~np.isin(own, page_numbers(found))])
+        numbers = np.concatenate([np.zeros(0, np.int64), *suspects]).astype(np.uint64)
+        return join([np.column_stack((numbers << np.uint64(PAGE_SHIFT), (numbers + np.uint64(1)) << np.uint64(PAGE_SHIFT)))])
+
     def _end_tracking(self) -> None:
         if self._tracker is not None:
             self._tracker.close()
@@ -259,6 +273,11 @@ class ProcessCapture:
             for region in self._plan.regions
             if (reason := self._plan.reasons.get(region.start))
         ]
+
+
+def _common(first: Ranges, second: Ranges) -> list[tuple[int, int]]:
+    """What lies in both, as pairs."""
+    return [(int(low), int(high)) for pair in first.tolist() for low, high in clip(second, *pair)]
 
 
 def _size(ranges: Ranges) -> int:

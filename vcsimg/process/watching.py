@@ -14,7 +14,7 @@ def open_userfaultfd(held: HeldProcess) -> int:
     """A descriptor of ours for a userfaultfd of the process's address space, asynchronous write-protection chosen. The process
     keeps no descriptor. Raises BorrowError."""
     with held.borrow() as borrowed:
-        remote = borrowed.syscall(NR["userfaultfd"], userfaultfd.FLAGS)
+        remote = borrowed.syscall(NR["userfaultfd"], userfaultfd.OPEN_FLAGS)
         try:
             process = pidfd.open(held.pid)
             try:
@@ -26,7 +26,7 @@ def open_userfaultfd(held: HeldProcess) -> int:
         finally:
             borrowed.syscall(NR["close"], remote)
     try:
-        userfaultfd.enable_wp_async(uffd)
+        userfaultfd.enable(uffd)
     except OSError as error:
         os.close(uffd)
         raise BorrowError(held.pid, f"no asynchronous write-protection: {error.strerror}", errno=error.errno) from None
