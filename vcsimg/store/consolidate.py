@@ -115,7 +115,7 @@ def merge(paths: Sequence[Path], directory: Path, work: Path, *, sync: bool) -> 
     try:
         for path in paths:
             packs.append(PackFile(path))
-        writer = PackWriter(directory, work, sync=sync)
+        writer = PackWriter(directory, work, sync=sync, paced=sync)
         try:
             _copy(packs, writer)
             keep = writer.finish()
@@ -187,9 +187,10 @@ class Bases:
                     self._height[root] = max(self._height.get(root, 0), depth)
         for pack in self._packs:
             for entry in pack.entries:
-                if entry.kind == TYPES[COMMIT]:
+                if entry.kind == TYPES[COMMIT]:  # one that is a delta was here before
                     tree, parent = self._commit(entry.oid)
                     if parent is not None and parent in self._contents.where:
+                        self._propose(entry.oid, parent)
                         self._pair(tree, self._commit(parent)[0])
         return self._found
 

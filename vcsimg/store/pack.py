@@ -51,10 +51,12 @@ def entry_header(kind: int, size: int) -> bytes:
 class PackWriter:
     """Collects objects into one pack. Small packs stay in memory until they are finished.
 
-    `known` are ids that need not be written again.
+    `paced`: write to the disk bit by bit. A file system's journal makes every fsync wait for what others have dirtied:
+    without it a capture would wait for a consolidation.
     """
 
-    def __init__(self, pack_directory: Path, work: Path, *, sync: bool) -> None:
+    def __init__(self, pack_directory: Path, work: Path, *, sync: bool, paced: bool = False) -> None:
+        self._paced = paced
         self._directory = pack_directory
         self._work = work
         self._sync = sync
@@ -103,6 +105,8 @@ class PackWriter:
             self._path = Path(name)
             _write(self._file, [bytes(12)])
         _write(self._file, self._parts)
+        if self._paced:
+            os.fdatasync(self._file)
         self._parts.clear()
         self._held = 0
 

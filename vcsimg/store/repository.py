@@ -98,7 +98,8 @@ class Repository:
         """Make few packs of many, as far as it is due. Returns how many were made. Raises StoreError."""
         with translated(self.path):
             made = consolidate.consolidate(self.path, sync=self._sync)
-            self._reopen()
+            if made:
+                self._reopen()
         return made
 
     def __enter__(self) -> Repository:
