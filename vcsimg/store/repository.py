@@ -60,6 +60,8 @@ class Repository:
         self._helper: Helper | None = None
         self._commits = 0
         self._packs: set[str] = set()
+        self.bytes_written = 0
+        """Bytes of the packs of captures that were committed through this object."""
 
     @classmethod
     def init(cls, path: str | Path, *, sync: Sync = "capture") -> Repository:
@@ -164,6 +166,7 @@ class Repository:
                 keep.unlink(missing_ok=True)
             writer.tip = commit
             self._commits += 1
+            self.bytes_written += pack.size if keep is not None else 0
         return commit
 
     @property
