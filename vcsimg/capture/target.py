@@ -268,10 +268,11 @@ class ProcessCapture:
         return join([shared_data(self.pid, region) for region in self._plan.of(Kind.SHARED)])
 
     def _unsaved(self) -> list[Record]:
+        """Regions without content, but for those that every process gets from the kernel."""
         return [
             Record.make("unsaved", resource=f"region {region.start:x}-{region.end:x} {region.name}".rstrip(), reason=reason)
             for region in self._plan.regions
-            if (reason := self._plan.reasons.get(region.start))
+            if not region.special and (reason := self._plan.reasons.get(region.start))
         ]
 
 
