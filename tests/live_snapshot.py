@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from subprocess import check_output
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from tests.conftest import Target, compile_target, wait_for
 from vcsimg.errors import AccessError
-from vcsimg.image.pages import ImageMemory, Piece
+from vcsimg.image.pages import DictPieces, ImageMemory, Memory, Piece
 from vcsimg.image.records import Record
 from vcsimg.image.region import Region, RegionMap
 from vcsimg.image.sections.host import XsaveComponent
@@ -104,14 +105,24 @@ class LiveFiles:
         return FileContent(sha256, len(self.contents[sha256]), None, lambda offset, length: self.read(sha256, offset, length))
 
 
-def snapshot_of(*pids: int, image: bool = True, wide: tuple[int, ...] = ()) -> Snapshot:
+def snapshot_of(*pids: int, image: bool = True, frozen: bool = False, wide: tuple[int, ...] = ()) -> Snapshot:
     """A Snapshot of stopped processes (SIGSTOP); with `image`, of own pages over mapped files; else of plain live memory.
 
-    Regions of 4 GiB and more are taken to hold nothing but the pieces at the addresses `wide`.
+    `frozen`: with a copy of all own pages, so that the process can go on. Regions of 4 GiB and more are taken to hold nothing
+    but the pieces at the addresses `wide`.
     """
     files = LiveFiles()
     processes = tuple(_process(pid, files, image, wide) for pid in pids)
+    if frozen:
+        processes = tuple(replace(process, memory=_copy(process.memory)) for process in processes)
     return Snapshot(processes, host=xsave_layout(), files={sha256: files.file(sha256) for sha256 in files.contents})
+
+
+def _copy(memory: Memory | None) -> Memory:
+    assert isinstance(memory, ImageMemory)
+    pieces = {number: memory.pieces.piece(number) for number in memory.pieces.numbers()}
+    held = DictPieces({number: piece for number, piece in pieces.items() if piece is not None})
+    return ImageMemory(memory.regions, held, memory.backing, memory.files, memory.unreadable)
 
 
 def _process(pid: int, files: LiveFiles, image: bool, wide: tuple[int, ...]) -> Process:
