@@ -261,7 +261,8 @@ def run(
     if not quiet:
         err = stderr()
         who = f"{started[0].name} {started[0].pid} in branch {started[0].branch}" if started else command[0]
-        err.line(f"vcsimg: {tally} of {who}")
+        early = ": it ended before the first one" if not tally.captures and not errors else ""
+        err.line(f"vcsimg: {tally} of {who}{early}")
         for error in errors:
             err.line(f"vcsimg: {error}")
             if error.remedy:
@@ -291,8 +292,13 @@ def snap(pid: int | None, folder: Path | None, message: str | None, quiet: bool,
     with find_repository(repo) as repository:
         path = repository.path
     made: list[dict[str, int | str]] = []
+    failures: list[VcsimgError] = []
     for each in [pid] if pid is not None else recorders(path, folder):
-        commit = request_capture(path, each, message)
+        try:
+            commit = request_capture(path, each, message)
+        except VcsimgError as error:
+            failures.append(error)
+            continue
         if commit is not None:
             made.append({"pid": each, "commit": commit})
     if as_json:
@@ -300,6 +306,8 @@ def snap(pid: int | None, folder: Path | None, message: str | None, quiet: bool,
     elif not quiet:
         for item in made:
             stdout().line((str(item["commit"])[:12], "yellow"), f"  process {item['pid']}")
+    if failures:
+        raise failures[0]
     if not made and not quiet:
         who = f"process {pid}" if pid is not None else f"any process in {folder}"
         raise VcsimgError(

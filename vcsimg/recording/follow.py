@@ -21,12 +21,18 @@ from vcsimg.errors import (
     NoSuchProcess,
     ProcessChanged,
     StopTimeout,
-    UnsupportedProcess,
     VcsimgError,
 )
 from vcsimg.kernel import pidfd, procfs
 from vcsimg.recording.control import Control
 from vcsimg.recording.recorder import Recorded, Recorder
+
+_PASSING = (AlreadyTraced, BorrowError, DiskFull, NoSuchProcess, ProcessChanged, StopTimeout)
+"""Errors of the moment: the next capture may succeed."""
+
+_TRIES = 3
+_EXIT_MILLISECONDS = 200
+"""How long a process takes from giving up its memory, when captures begin to fail, to being a zombie."""
 
 
 class Wishes:
@@ -83,6 +89,7 @@ def follow(
     *,
     every: float | None,
     count: int | None = None,
+    patient: bool = False,
     stop_signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
     capture_signals: Sequence[int] = (signal.SIGUSR1,),
     on_capture: Callable[[Recorded], None],
@@ -92,14 +99,15 @@ def follow(
 
     The first capture is made at once. `every`: seconds from the beginning of one capture to that of the next; a capture that takes
     longer delays the next, none is made up for. None: further ones only on demand. A capture that fails because of the moment (a full
-    disk, a thread that cannot be stopped, a debugger) is reported by `on_error` and the recording goes on; the first one must succeed.
+    disk, a thread that cannot be stopped, a debugger) is reported by `on_error` and the recording goes on; the first one must succeed,
+    unless `patient`.
     A signal never interrupts a capture that is being stored.
     """
     made = 0
 
     def capture(message: str | None = None) -> str:
         nonlocal made
-        recorded = recorder.capture(message)
+        recorded = _insisting(recorder, message)
         made += 1
         on_capture(recorded)
         return recorded.commit
@@ -133,12 +141,23 @@ def follow(
                     wishes.wanted = False
                     due = math.inf if every is None else max(due + every, time.monotonic())
                     capture()
-            except (AlreadyTraced, BorrowError, DiskFull, NoSuchProcess, ProcessChanged, StopTimeout, UnsupportedProcess) as error:
+            except VcsimgError as error:
                 if _is_over(recorder.pid, ended):
                     return Ending("ended")
-                if made == 0 or isinstance(error, UnsupportedProcess):
+                if not isinstance(error, _PASSING) or (made == 0 and not patient):
                     raise
                 on_error(error)
+
+
+def _insisting(recorder: Recorder, message: str | None) -> Recorded:
+    """A capture, tried again when the process calls exec just then: it did if we have just started it, since exec is not over when
+    posix_spawn returns (it waits for the old memory to be given up, fs/exec.c exec_mmap)."""
+    for _ in range(_TRIES - 1):
+        try:
+            return recorder.capture(message)
+        except ProcessChanged:
+            time.sleep(0.005)
+    return recorder.capture(message)
 
 
 def _milliseconds(due: float, wishes: Wishes) -> float | None:
@@ -173,7 +192,7 @@ def _control(repository: Path, pid: int) -> Iterator[Control]:
 def _is_over(pid: int, ended: int) -> bool:
     poll = select.poll()
     poll.register(ended, select.POLLIN)
-    if poll.poll(0):
+    if poll.poll(_EXIT_MILLISECONDS):
         return True
     try:
         return procfs.stat(pid).state in "ZX"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from vcsimg.capture import Options, Session
-from vcsimg.errors import NoSuchProcess, UnsupportedProcess
+from vcsimg.errors import NoSuchProcess, ProcessChanged, UnsupportedProcess
 from vcsimg.image.records import Record
 from vcsimg.kernel import procfs
+from vcsimg.process.refusal import refusal
 from vcsimg.recording.shield import Shield
 from vcsimg.source import revision_at
 from vcsimg.store import Repository, branch_name
@@ -70,7 +72,7 @@ class Recorder:
     def capture(self, message: str | None = None) -> Recorded:
         """One capture, durable in the repository when this returns. On an error nothing was committed and the process runs on."""
         began = time.monotonic()
-        with Shield() as shield, self._session.capture() as snapshot, shield.lowered():
+        with _explained(self.pid), Shield() as shield, self._session.capture() as snapshot, shield.lowered():
             facts = snapshot.facts
             assert facts is not None
             facts.source_commit = self._source
@@ -89,6 +91,20 @@ class Recorder:
             bytes_stored=self._repository.bytes_written - before,
             unsaved=tuple(record for process in snapshot.processes for record in process.section("unsaved")),
         )
+
+
+@contextmanager
+def _explained(pid: int) -> Iterator[None]:
+    """A process can end between any two looks at /proc, and may forbid them: then say so."""
+    try:
+        yield
+    except OSError as error:
+        of_process = str(error.filename or "").startswith("/proc/")
+        if isinstance(error, ProcessLookupError) or (of_process and isinstance(error, FileNotFoundError)):
+            raise ProcessChanged(pid, "it, or a process below it, ended while it was being captured") from error
+        if of_process and isinstance(error, PermissionError):
+            raise refusal(pid) from error
+        raise
 
 
 def _source_of(pid: int, started_at: float) -> str | None:

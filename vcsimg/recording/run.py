@@ -37,6 +37,7 @@ def run(
                     repository.path,
                     every=every,
                     count=count,
+                    patient=True,
                     stop_signals=(),
                     capture_signals=(),
                     on_capture=on_capture,
