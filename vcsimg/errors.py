@@ -21,6 +21,8 @@
     │   ├── DiskFull
     │   └── UnknownRevision
     ├── CommandNotStarted           a program to record cannot be started: carries command, errno
+    ├── MissingPackage              an optional Python package is not installed: carries package
+    ├── SymbolError                 a variable, type or stack cannot be found: carries expression
     ├── ExportError                 a file to export to cannot be written: carries path
     ├── RestoreError                a capture cannot be run again: carries resource, reason, option
     └── UnsupportedKernel           this kernel lacks a facility: carries facility
@@ -194,6 +196,21 @@ class UnknownRevision(StoreError):
     def __init__(self, path: str, revision: str) -> None:
         super().__init__(path, f"unknown revision {revision!r}", remedy="`vcsimg log --all` lists what there is.")
         self.revision = revision
+
+
+class MissingPackage(VcsimgError):
+    def __init__(self, package: str, purpose: str, extra: str) -> None:
+        super().__init__(f"{purpose} needs the Python package {package}", remedy=f"Install it with: pip install 'vcsimg[{extra}]'")
+        self.package = package
+
+
+class SymbolError(VcsimgError):
+    """A variable, type or stack cannot be found."""
+
+    def __init__(self, expression: str, reason: str, *, remedy: str | None = None) -> None:
+        super().__init__(f"{expression}: {reason}", remedy=remedy)
+        self.expression = expression
+        self.reason = reason
 
 
 class ExportError(VcsimgError):
