@@ -390,7 +390,7 @@ def test_a_writer_notices_damage_before_it_builds_on_it(repo: Repository) -> Non
     model.write(BASE, b"x")
     commit = model.capture(repo)
     blob = bytearray(repo.show(commit, "proc/4242/memory/7f12/3/4/4/00000000.key"))
-    blob[24] ^= 1
+    blob[34] ^= 1  # the page's hash
     forged = _forged(repo, commit, bytes(blob))
     model.tip = forged
     model.write(BASE, b"y")

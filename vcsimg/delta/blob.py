@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vcsimg.delta import codec
-from vcsimg.delta.units import PAGE, PAGES, PIECE, Flags, Hashes, Indexes, Rows
+from vcsimg.delta.units import PAGES, PIECE, Flags, Indexes, Rows, ShortHashes
 from vcsimg.errors import DamagedImage, HostileImage, NewerFormat
 
 MAGIC = b"VXD"
@@ -24,7 +24,7 @@ class Delta:
     """A keyframe or delta, its payload still coded.
 
     address of the piece; state `before` and `after`; pages (n,) ascending; had (n,), has (n,): the page has own content
-    before, after; hashes (m,): of the m pages that have it after, in order.
+    before, after; hashes (m,): short ones, of the m pages that have it after, in order.
     """
 
     address: int
@@ -33,7 +33,7 @@ class Delta:
     pages: Indexes
     had: Flags
     has: Flags
-    hashes: Hashes
+    hashes: ShortHashes
     codec: int
     payload: bytes | memoryview
 
@@ -44,7 +44,7 @@ class Delta:
 
     def rows(self, where: str) -> Rows:
         """The XOR of the pages' contents, (n, 4096), read-only. Raises DamagedImage, HostileImage."""
-        return codec.as_rows(codec.unpack(self.codec, self.payload, len(self.pages) * PAGE, where), len(self.pages))
+        return codec.unpack(self.codec, self.payload, len(self.pages), where)
 
     def bytes(self) -> bytes:
         """The blob."""
@@ -52,7 +52,7 @@ class Delta:
             self.pages | np.where(self.had, 0, _NOT_BEFORE).astype(np.uint16) | np.where(self.has, 0, _NOT_AFTER).astype(np.uint16)
         )
         header = _HEADER.pack(MAGIC, VERSION, self.codec, 0, len(self.pages), self.address, self.before, self.after)
-        return b"".join((header, index.tobytes(), self.hashes.astype("<u8").tobytes(), self.payload))
+        return b"".join((header, index.tobytes(), self.hashes.astype("<u4").tobytes(), self.payload))
 
 
 def parse(blob: bytes | memoryview, where: str) -> Delta:
@@ -79,7 +79,7 @@ def parse(blob: bytes | memoryview, where: str) -> Delta:
     if not (had | has).all():
         raise HostileImage(where, "it names a page that never had own content")
     held = int(np.count_nonzero(has))
-    if len(view) < position + 8 * held:
+    if len(view) < position + 4 * held:
         raise DamagedImage(where, f"cut off after {len(view)} bytes")
-    hashes = np.frombuffer(view, "<u8", held, position).astype(np.uint64, copy=False)
-    return Delta(address, before, after, pages, had, has, hashes, number, view[position + 8 * held :])
+    hashes = np.frombuffer(view, "<u4", held, position).astype(np.uint32, copy=False)
+    return Delta(address, before, after, pages, had, has, hashes, number, view[position + 4 * held :])

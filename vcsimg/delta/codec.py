@@ -1,7 +1,16 @@
 """How a payload of n·4096 bytes is coded. Numbers stand in the blob's header and never change their meaning.
 
-0   the bytes as they are
-1   one zstd frame, its content size in the frame's header, no checksum (page hashes are better)
+    0 RAW     the bytes as they are
+    1 ZSTD    one zstd frame of them
+    2 WORDS   one zstd frame of: a bitmap, 64 bytes a page, of the 8-byte words that are not zero (the first word is the
+              highest bit of the first byte), then those words
+    3 LANES   the same, but the words' bytes lane by lane: the first byte of every word, then the second of every word, …
+
+Every frame has its content size in its header, no checksum (page hashes are better) and nothing behind it.
+
+An XOR of two versions is mostly zeros in scattered places, which cost zstd a few bytes each time it must skip them: a bitmap
+says it in less, and leaves less to compress. Lanes bring together what is alike in pointers, lengths and counters; text and
+floating-point numbers lose by them, so a sample decides. Measurements: docs/store.md, "Codecs".
 """
 
 from __future__ import annotations
@@ -9,17 +18,24 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import numpy.typing as npt
 import zstandard
 
-from vcsimg.delta.units import Rows
+from vcsimg.delta.units import PAGE, Rows
 from vcsimg.errors import DamagedImage, HostileImage
 
 RAW = 0
 ZSTD = 1
+WORDS = 2
+LANES = 3
 
-_LEVEL = 1
-_SMALL_LEVEL = 3
+_FAST = 1
+_GOOD = 3
 _SMALL = 64 << 10
+_SAMPLE = 16 << 10
+_DENSE = 0.6
+_CLEARLY = 0.85
+_BITMAP = PAGE // 64
 _local = threading.local()
 
 
@@ -41,24 +57,80 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 
 def pack(rows: Rows) -> tuple[int, bytes]:
     """Code rows (n, 4096), C-contiguous. Returns (codec, payload)."""
-    packed = _compressor(_SMALL_LEVEL if rows.nbytes <= _SMALL else _LEVEL).compress(rows.data)
+    every = rows.reshape(-1).view(np.uint64)
+    used = every != 0
+    count = int(np.count_nonzero(used))
+    dense = count > _DENSE * len(every)
+    words = every if dense else every[used]
+    sample = _sampled(words)
+    plain, lanes = len(_compressor(_FAST).compress(sample.data)), len(_compressor(_FAST).compress(_to_lanes(sample).data))
+    codec = ZSTD if dense else WORDS
+    if lanes < plain * (_CLEARLY if dense else 1):
+        codec = LANES
+        if dense:
+            words = every[used]
+    if codec == ZSTD:
+        packed = _compressor(_GOOD if rows.nbytes <= _SMALL else _FAST).compress(rows.data)
+    else:
+        body = _to_lanes(words) if codec == LANES else words.view(np.uint8)
+        level = _GOOD if codec == LANES or words.nbytes <= _SMALL else _FAST
+        packed = _compressor(level).compress(np.concatenate((np.packbits(used), body)).data)
     if len(packed) < rows.nbytes - (rows.nbytes >> 5):
-        return ZSTD, packed
+        return codec, packed
     return RAW, rows.tobytes()
 
 
-def unpack(codec: int, payload: bytes | memoryview, size: int, where: str) -> memoryview | bytes:
-    """The `size` bytes that a payload stands for. Never makes more. Raises HostileImage, DamagedImage."""
+def _sampled(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Words enough to see how they compress: all of a few, else some from four places."""
+    wanted = _SAMPLE // 8
+    if len(words) <= wanted:
+        return words
+    part = wanted // 4
+    starts = [step * (len(words) - part) // 3 for step in range(4)]
+    return np.concatenate([words[start : start + part] for start in starts])
+
+
+def _to_lanes(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(words.view(np.uint8).reshape(-1, 8).T).reshape(-1)
+
+
+def unpack(codec: int, payload: bytes | memoryview, pages: int, where: str) -> Rows:
+    """The pages (n, 4096) that a payload stands for; may be read-only. Never makes more. Raises HostileImage, DamagedImage."""
+    size = pages * PAGE
     if codec == RAW:
         if len(payload) != size:
             raise HostileImage(where, f"{len(payload)} bytes of raw payload, not {size}")
-        return payload
+        return np.frombuffer(payload, np.uint8).reshape(pages, PAGE)
     if codec == ZSTD:
-        return unpack_frame(payload, size, where)
+        return np.frombuffer(unpack_frame(payload, size, where), np.uint8).reshape(pages, PAGE)
+    if codec in (WORDS, LANES):
+        return _unpack_words(payload, pages, codec == LANES, where)
     raise HostileImage(where, f"unknown codec {codec}")
 
 
-def pack_frame(data: bytes, level: int = _SMALL_LEVEL) -> bytes:
+def _unpack_words(payload: bytes | memoryview, pages: int, lanes: bool, where: str) -> Rows:
+    bitmap = pages * _BITMAP
+    size = _content_size(payload, where)
+    if not bitmap <= size <= bitmap + pages * PAGE or (size - bitmap) % 8:
+        raise HostileImage(where, f"a frame of {size} bytes for {pages} pages")
+    data = np.frombuffer(unpack_frame(payload, size, where), np.uint8)
+    used = np.unpackbits(data[:bitmap]).view(bool)
+    body = data[bitmap:]
+    if np.count_nonzero(used) * 8 != len(body):
+        raise HostileImage(where, "its bitmap does not count its words")
+    words = np.zeros(len(used), np.uint64)
+    words[used] = (np.ascontiguousarray(body.reshape(8, -1).T) if lanes else body).reshape(-1).view(np.uint64)
+    return words.view(np.uint8).reshape(pages, PAGE)
+
+
+def _content_size(frame: bytes | memoryview, where: str) -> int:
+    try:
+        return int(zstandard.get_frame_parameters(frame).content_size)
+    except zstandard.ZstdError as error:
+        raise DamagedImage(where, f"cannot be decompressed: {error}") from None
+
+
+def pack_frame(data: bytes, level: int = _GOOD) -> bytes:
     """One zstd frame of some bytes."""
     return _compressor(level).compress(data)
 
@@ -78,8 +150,3 @@ def unpack_frame(frame: bytes | memoryview, size: int, where: str) -> bytes:
     if len(data) != size:
         raise HostileImage(where, f"{len(data)} bytes in the frame, not {size}")
     return data
-
-
-def as_rows(data: bytes | memoryview, pages: int) -> Rows:
-    """Bytes as an array (pages, 4096), without a copy; read-only."""
-    return np.frombuffer(data, np.uint8).reshape(pages, -1)

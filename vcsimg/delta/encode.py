@@ -8,7 +8,7 @@ import numpy as np
 
 from vcsimg.delta import codec
 from vcsimg.delta.blob import Delta
-from vcsimg.delta.hashes import PieceState, fold, page_hashes
+from vcsimg.delta.hashes import PieceState, fold, page_hashes, shortened
 from vcsimg.delta.units import PAGE, PAGES, Flags, Indexes, Rows
 from vcsimg.errors import DamagedImage
 
@@ -17,40 +17,40 @@ class StateMismatch(Exception):
     """The old contents given are not what the state says: a delta from them would lead nowhere."""
 
 
-def encode(
-    address: int, pages: Indexes, old: Rows | None, had: Flags, new: Rows, has: Flags, state: PieceState, *, trust_old: bool = False
-) -> Delta | None:
+def encode(address: int, pages: Indexes, old: Rows | None, had: Flags, new: Rows, has: Flags, state: PieceState) -> Delta | None:
     """The delta from old to new pages of a piece, and `state` brought to what it leads to. None when nothing changed.
 
     pages (n,) ascending; old and new (n, 4096) uint8, C-contiguous rows; rows where had / has (n,) is False are taken as zeros.
-    old None: all zeros (had all False). trust_old: the old pages were verified already; otherwise their hashes are compared.
-    Raises StateMismatch, and leaves `state` as it was.
+    old None: all zeros (had all False). Raises StateMismatch when the old pages are not what the state says of them, and
+    leaves `state` as it was.
     """
     new = _only(new, has)
     if old is None:
         changed = had | has
-        rows = new
-        if not changed.all():
-            rows, pages, had, has = rows[changed], pages[changed], had[changed], has[changed]
-        kept = rows
+        rows, kept = new, new
     else:
         old = _only(old, had)
-        rows = np.bitwise_xor(old, new)
+        rows, kept = np.bitwise_xor(old, new), new
         changed = rows.view(np.uint64).any(axis=1) | (had != has)
-        if not changed.all():
-            rows, pages, had, has, old = rows[changed], pages[changed], had[changed], has[changed], old[changed]
-            kept = new[changed]
-        else:
-            kept = new
+    if not changed.all():
+        rows, kept, pages, had, has = rows[changed], kept[changed], pages[changed], had[changed], has[changed]
+        old = old[changed] if old is not None else None
     if not len(pages):
         return None
-    if not np.array_equal(state.own[pages], had) or not (trust_old or old is None or state.matches(pages, old, had)):
+    if not np.array_equal(state.own[pages], had):
         raise StateMismatch
-    before = state.digest
+    digest = state.digest
+    if old is not None:
+        gone = page_hashes(old[had], pages[had])
+        if not np.array_equal(shortened(gone), state.hashes[pages[had]]):
+            raise StateMismatch
+        digest ^= fold(gone)
     hashes = page_hashes(kept[has], pages[has])
-    state.update(pages, has, hashes)
+    before, digest = state.digest, digest ^ fold(hashes)
+    short = shortened(hashes)
+    state.update(pages, has, short, digest)
     number, payload = codec.pack(np.ascontiguousarray(rows))
-    return Delta(address, before, state.digest, pages, had, has, hashes, number, payload)
+    return Delta(address, before, digest, pages, had, has, short, number, payload)
 
 
 def _only(rows: Rows, flags: Flags) -> Rows:
@@ -74,7 +74,7 @@ def merge(deltas: Sequence[Delta], where: str) -> Delta | None:
     had = np.zeros(len(named), bool)
     has = np.zeros(len(named), bool)
     seen = np.zeros(len(named), bool)
-    hashes = np.zeros(len(named), np.uint64)
+    hashes = np.zeros(len(named), np.uint32)
     after = deltas[0].before
     for delta in deltas:
         at = index[delta.pages]
@@ -106,8 +106,8 @@ def merge(deltas: Sequence[Delta], where: str) -> Delta | None:
 
 
 def keyframe(address: int, own: Flags, data: Rows, state: PieceState) -> Delta:
-    """The keyframe of a piece: own (512,), data (512, 4096), and its state, verified before."""
+    """The keyframe of a piece: own (512,), data (512, 4096), and its state, verified already."""
     pages = np.flatnonzero(own).astype(np.uint16)
     number, payload = codec.pack(np.ascontiguousarray(data[pages]))
     flags = np.ones(len(pages), bool)
-    return Delta(address, 0, fold(state.hashes[pages]), pages, ~flags, flags, state.hashes[pages], number, payload)
+    return Delta(address, 0, state.digest, pages, ~flags, flags, state.hashes[pages], number, payload)

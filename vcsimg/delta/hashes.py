@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xxhash
 
-from vcsimg.delta.units import PAGES, Flags, Hashes, Indexes, Rows
+from vcsimg.delta.units import PAGES, Flags, Hashes, Indexes, Rows, ShortHashes
 
 _hash = xxhash.xxh3_64_intdigest
 
@@ -18,44 +18,37 @@ def page_hashes(rows: Rows, pages: Indexes) -> Hashes:
     return np.array([_hash(row, seed) for row, seed in zip(rows, pages.tolist(), strict=True)], np.uint64)
 
 
+def shortened(hashes: Hashes) -> ShortHashes:
+    """The low 32 bits: what is stored for each page, to tell which one is damaged. The whole ones are in the state."""
+    return hashes.astype(np.uint32)
+
+
 def fold(hashes: Hashes) -> int:
     """The XOR of hashes; 0 of none."""
     return int(np.bitwise_xor.reduce(hashes)) if len(hashes) else 0
 
 
 class PieceState:
-    """What is known of a piece's content without keeping it: which pages have own content, and their hashes.
+    """What is known of a piece's content without keeping it: which pages have own content, their short hashes, the state.
 
-    own (512,); hashes (512,), 0 where not own.
+    own (512,); hashes (512,), 0 where not own; digest: the XOR of the whole hashes.
     """
 
     __slots__ = ("digest", "hashes", "own")
 
     def __init__(self) -> None:
         self.own: Flags = np.zeros(PAGES, bool)
-        self.hashes: Hashes = np.zeros(PAGES, np.uint64)
+        self.hashes: ShortHashes = np.zeros(PAGES, np.uint32)
         self.digest = 0
 
-    def update(self, pages: Indexes, has: Flags, hashes: Hashes) -> None:
-        """Pages (n,) now have own content where has (n,); hashes (m,) are those of the m that have."""
-        new = np.zeros(len(pages), np.uint64)
-        new[has] = hashes
-        self.digest ^= fold(self.hashes[pages]) ^ fold(hashes)
-        self.hashes[pages] = new
+    def update(self, pages: Indexes, has: Flags, hashes: ShortHashes, digest: int) -> None:
+        """Pages (n,) now have own content where has (n,); hashes (m,) are those of the m that have; `digest` of the whole."""
+        self.hashes[pages] = 0
+        self.hashes[pages[has]] = hashes
         self.own[pages] = has
-
-    def matches(self, pages: Indexes, rows: Rows, own: Flags) -> bool:
-        """Whether these pages (n,), with contents rows (n, 4096) where own (n,), are what this state says of them."""
-        if not np.array_equal(self.own[pages], own):
-            return False
-        held = pages[own]
-        return np.array_equal(self.hashes[held], page_hashes(rows[own] if len(held) < len(pages) else rows, held))
-
-    def copy(self) -> PieceState:
-        other = PieceState()
-        other.own, other.hashes, other.digest = self.own.copy(), self.hashes.copy(), self.digest
-        return other
+        self.digest = digest
 
     @property
     def empty(self) -> bool:
+        """No page has own content."""
         return not self.own.any()

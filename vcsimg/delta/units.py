@@ -17,3 +17,5 @@ Indexes = npt.NDArray[np.uint16]
 """Page numbers within a piece, ascending: shape (n,), each 0 … 511."""
 Hashes = npt.NDArray[np.uint64]
 """Page hashes: shape (n,)."""
+ShortHashes = npt.NDArray[np.uint32]
+"""The low halves of page hashes: shape (n,)."""

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from vcsimg.delta import Delta, PieceState, page_hashes, parse
+from vcsimg.delta.hashes import fold, shortened
 from vcsimg.errors import DamagedImage, HostileImage
 from vcsimg.image.pages import Piece
 from vcsimg.image.units import PAGE_SHIFT, PIECE_SHIFT
@@ -41,9 +42,12 @@ def links(entries: Mapping[str, Entry], where: str) -> list[Link]:
     return found
 
 
-def read_delta(objects: Objects, link: Link, number: int, where: str) -> Delta:
-    """The blob of a link, its header checked against its place. Raises DamagedImage, HostileImage."""
-    delta = parse(objects.read(link.oid, BLOB, where, verify=False), where)
+def read_delta(objects: Objects, link: Link, number: int, where: str, *, verify: bool = False) -> Delta:
+    """The blob of a link, its header checked against its place. Raises DamagedImage, HostileImage.
+
+    `verify`: compare the blob with its id. Whoever rebuilds the piece need not, since that checks every page.
+    """
+    delta = parse(objects.read(link.oid, BLOB, where, verify=verify), where)
     if delta.address != number << PIECE_SHIFT:
         raise HostileImage(where, f"a blob of the piece at {delta.address:#x}")
     if link.key and not delta.is_key:
@@ -57,9 +61,7 @@ def check_state(deltas: Iterable[Delta], where: str) -> PieceState:
     for delta in deltas:
         if delta.before != state.digest or not np.array_equal(state.own[delta.pages], delta.had):
             raise DamagedImage(where, "its deltas do not follow one another")
-        state.update(delta.pages, delta.has, delta.hashes)
-        if state.digest != delta.after:
-            raise DamagedImage(where, "a delta does not lead to the state that it names")
+        state.update(delta.pages, delta.has, delta.hashes, delta.after)
     if state.empty:
         raise HostileImage(where, "a chain that leads to an empty piece")
     return state
@@ -79,13 +81,15 @@ def verify(piece: Piece, state: PieceState, where: str) -> None:
     """Compare the content of every page with the state's hash, and every other page with zeros. Raises DamagedImage."""
     pages = np.flatnonzero(state.own).astype(np.uint16)
     full = len(pages) == len(state.own)
-    rows = piece.data if full else piece.data[pages]
-    wrong = pages[page_hashes(rows, pages) != state.hashes[pages]]
+    hashes = page_hashes(piece.data if full else piece.data[pages], pages)
+    wrong = pages[shortened(hashes) != state.hashes[pages]]
     if not len(wrong) and not full:
         others = np.flatnonzero(~state.own)
         wrong = others[piece.data[others].any(axis=1)].astype(np.uint16)
     if len(wrong):
         raise DamagedPage(where, int(wrong[0]))
+    if fold(hashes) != state.digest:
+        raise DamagedImage(where, "its pages are not those that its state names")
 
 
 class DamagedPage(DamagedImage):

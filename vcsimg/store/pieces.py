@@ -73,7 +73,7 @@ class Encoder:
     def load(self, number: int, links: list[chains.Link]) -> Chain:
         """What is to be remembered of a chain in the repository. Raises DamagedImage, HostileImage."""
         where = self._at(number)
-        deltas = [chains.read_delta(self._objects, link, number, where) for link in links]
+        deltas = [chains.read_delta(self._objects, link, number, where, verify=True) for link in links]
         weighed = [
             Weighed(link.version, link.key, link.oid, len(delta.payload) + 10 * len(delta.pages) + 32, len(delta.pages))
             for link, delta in zip(links, deltas, strict=True)
@@ -105,7 +105,7 @@ class Encoder:
                 old = None
         if chain.links and (old is None or had is None):
             piece = chains.rebuild(self._deltas(chain.links, number), chain.state, self._at(number))
-            delta = encode(number << PIECE_SHIFT, pages, piece.data[pages], piece.own[pages], new, own, chain.state, trust_old=True)
+            delta = encode(number << PIECE_SHIFT, pages, piece.data[pages], piece.own[pages], new, own, chain.state)
         if delta is None:
             return Encoded(pages[:0])
         if chain.state.empty:
