@@ -28,7 +28,7 @@ struct account {
 struct node second = { 22, NULL }, first = { 11, &second };
 struct account account = { "alice", 12.5, GREEN, 3, 17, &first, { 1, 2, 3, 5 } };
 int answer = 42;
-static int hidden = 4711;
+static volatile int hidden = 4711;
 const char *greeting = "hello, core";
 volatile double vectors[4] = { 1.5, 2.5, 3.5, 4.5 };
 static int pipes[2];

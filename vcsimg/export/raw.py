@@ -17,19 +17,18 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from vcsimg.export.core import Progress
 from vcsimg.export.extents import Content, Kind
+from vcsimg.export.filecontent import file_content
 from vcsimg.export.linkmap import loaded_libraries
 from vcsimg.export.notes import auxiliary_vector
 from vcsimg.export.sink import Sink, new_directory
-from vcsimg.image.pages import ImageMemory
 from vcsimg.image.records import Record, format_records
-from vcsimg.image.snapshot import GENERAL_REGISTERS, MappedFile, Process, Snapshot
+from vcsimg.image.snapshot import GENERAL_REGISTERS, Process, Snapshot
 from vcsimg.image.units import PIECE_SIZE
 
 _UNUSABLE = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL)
@@ -95,7 +94,7 @@ def _write_files(snapshot: Snapshot, root: Path) -> None:
     placed: dict[str, Path] = {}
     for process in snapshot.processes:
         for file in process.mapped:
-            content = _content(snapshot, process, file)
+            content = file_content(snapshot, process, file)
             if content is None or file.sha256 is None or file.sha256 in placed:
                 continue
             size, read = content
@@ -116,20 +115,6 @@ def _write_files(snapshot: Snapshot, root: Path) -> None:
             if file.sha256 in placed and file.build_id and _BUILD_ID.fullmatch(file.build_id):
                 _link_build_id(root, file.build_id, placed[file.sha256])
         _link_libraries(process, root, placed)
-
-
-def _content(snapshot: Snapshot, process: Process, file: MappedFile) -> tuple[int, Callable[[int, int], bytes]] | None:
-    """Size of a mapped file, and how to read it; None if the image does not hold it."""
-    if file.sha256 is None:
-        return None
-    if file.sha256 in snapshot.files:
-        fresh = snapshot.files[file.sha256]
-        return fresh.size, fresh.read
-    if isinstance(process.memory, ImageMemory):
-        size = process.memory.files.size(file.sha256)
-        if size is not None:
-            return size, partial(process.memory.files.read, file.sha256)
-    return None
 
 
 def _link_build_id(root: Path, build_id: str, file: Path) -> None:

@@ -1,0 +1,195 @@
+"""What the bytes of an image mean: variables, types and stacks of one process."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vcsimg.errors import AccessError, SymbolError
+from vcsimg.image.pages import Memory
+from vcsimg.image.snapshot import Process, Snapshot
+from vcsimg.symbols import expression as syntax
+from vcsimg.symbols.program import build, load_drgn, missing
+
+if TYPE_CHECKING:
+    import drgn
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """The value of an expression in one image.
+
+    `address` and `size` (bytes) of where it lies; None for a value that lies nowhere (a constant, an address, a bit field).
+    `text`: as C initializers have it. `value`: plain data, as json.dumps takes it: numbers, text, lists and dictionaries.
+    """
+
+    expression: str
+    type: str
+    address: int | None
+    size: int | None
+    text: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One call. `name` None where no symbol is known; `source` as file:line; `inlined` into the frame below it."""
+
+    pc: int
+    name: str | None
+    source: str | None
+    inlined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The calls of a thread, innermost first."""
+
+    tid: int
+    frames: tuple[Frame, ...]
+
+
+class Symbols:
+    """Variables and stacks of one process of an image. Making it reads the debugging information, which takes most of the time.
+
+    `program`: the drgn Program beneath, for everything that is not here. `missing`: names of the program and libraries without
+    debugging information. Raises MissingPackage, SymbolError, AccessError.
+    """
+
+    def __init__(self, snapshot: Snapshot, process: Process) -> None:
+        if process.memory is None:
+            raise AccessError(process.pid, 0, 0, 0)
+        self._drgn = load_drgn()
+        self._memory: Memory = process.memory
+        self.pid = process.pid
+        self.program: drgn.Program = build(snapshot, process, lambda: self._memory)
+        self.missing = missing(self.program)
+
+    def look_at(self, process: Process) -> None:
+        """Read variables in another capture of this process from now on (stacks stay those of the first).
+
+        Right as long as it has the same program and libraries at the same addresses.
+        """
+        if process.memory is None:
+            raise AccessError(process.pid, 0, 0, 0)
+        self._memory = process.memory
+
+    def variable(self, expression: str) -> Variable:
+        """The value of an expression such as `counter`, `account.list->next`, `*table[3]`, `'main.c'::hidden` or
+        `(struct node *)0x55fb5a79e150`. Raises SymbolError, and AccessError for addresses without content."""
+        try:
+            found = self._evaluate(expression, syntax.parse(expression))
+            in_memory = found.address_ is not None and found.bit_field_size_ is None
+            sized = in_memory and found.type_.kind != self._drgn.TypeKind.FUNCTION
+            return Variable(
+                expression,
+                found.type_.type_name(),
+                found.address_ if in_memory else None,
+                self._drgn.sizeof(found) if sized else None,
+                str(found),
+                _plain(self._drgn, found),
+            )
+        except self._drgn.FaultError as error:
+            raise AccessError(self.pid, error.address, 1, 0) from None
+        except self._drgn.ObjectAbsentError:
+            raise SymbolError(expression, "the compiler kept no place for it, or it is thread-local") from None
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise SymbolError(expression, str(error)) from None
+
+    def stacks(self) -> list[Stack]:
+        """The calls of every thread, in order of tid. A stack that cannot be unwound further ends there."""
+        threads = sorted(self.program.threads(), key=lambda thread: thread.tid)
+        return [Stack(thread.tid, tuple(_frames(thread.stack_trace()))) for thread in threads]
+
+    def _evaluate(self, text: str, tree: syntax.Expression) -> Any:
+        drgn = self._drgn
+        if isinstance(tree, syntax.Name):
+            return self._lookup(text, tree)
+        if isinstance(tree, syntax.Number):
+            return drgn.Object(self.program, "unsigned long" if tree.value > 0x7FFFFFFFFFFFFFFF else "long", tree.value)
+        of = self._evaluate(text, tree.of)
+        if isinstance(tree, syntax.Dereference):
+            return of[0]
+        if isinstance(tree, syntax.AddressOf):
+            return of.address_of_()
+        if isinstance(tree, syntax.Cast):
+            return drgn.cast(self.program.type(tree.type), of)
+        if isinstance(tree, syntax.Item):
+            return of[tree.index]
+        return of.member_(tree.name)
+
+    def _lookup(self, text: str, name: syntax.Name) -> Any:
+        try:
+            return self.program.object(name.name, self._drgn.FindObjectFlags.ANY, name.file)
+        except LookupError:
+            where = f" in {name.file}" if name.file else ""
+            lacking = ", ".join(self.missing)
+            remedy = f"There is no debugging information for {lacking}." if lacking else None
+            raise SymbolError(text, f"no variable {name.name}{where}", remedy=remedy) from None
+
+
+def variable(snapshot: Snapshot, process: Process, expression: str) -> Variable:
+    """The value of one expression: see Symbols.variable. For more than one, make a Symbols."""
+    return Symbols(snapshot, process).variable(expression)
+
+
+def _frames(trace: Any) -> list[Frame]:
+    frames = []
+    for frame in trace:
+        try:
+            pc = frame.pc
+        except LookupError:
+            break  # behind the outermost function
+        try:
+            file, line, _ = frame.source()
+        except LookupError:
+            source = None
+        else:
+            source = f"{file}:{line}"
+        frames.append(Frame(pc, _name(frame), source, frame.is_inline))
+    return frames
+
+
+def _name(frame: Any) -> str | None:
+    """The function's name from debugging information, else from the symbol table."""
+    if frame.function_name is not None:
+        return str(frame.function_name)
+    try:
+        return str(frame.symbol().name)
+    except LookupError:
+        return None
+
+
+def _plain(drgn: Any, found: Any) -> Any:
+    """Plain data: text for arrays of char that end with a NUL and are UTF-8; names for enumerators; None for void and functions."""
+    kinds = drgn.TypeKind
+    type_ = found.type_
+    while type_.kind == kinds.TYPEDEF:
+        type_ = type_.type
+    if type_.kind in (kinds.VOID, kinds.FUNCTION):
+        return None
+    if type_.kind in (kinds.STRUCT, kinds.UNION, kinds.CLASS):
+        return {member.name: _plain(drgn, found.member_(member.name)) for member in type_.members or () if member.name}
+    if type_.kind == kinds.ARRAY:
+        return _plain_array(drgn, found, type_)
+    value = found.value_()
+    if type_.kind == kinds.ENUM:
+        return next((each.name for each in type_.enumerators or () if each.value == value), value)
+    return value
+
+
+def _plain_array(drgn: Any, found: Any, type_: Any) -> Any:
+    element = type_.type
+    while element.kind == drgn.TypeKind.TYPEDEF:
+        element = element.type
+    if type_.length is None:
+        return []
+    if element.kind == drgn.TypeKind.INT and element.size == 1 and "char" in element.name:
+        text, nul, rest = found.to_bytes_().partition(b"\0")
+        if nul and not any(rest):
+            with contextlib.suppress(UnicodeDecodeError):
+                return text.decode()
+    if element.kind in (drgn.TypeKind.INT, drgn.TypeKind.BOOL, drgn.TypeKind.FLOAT, drgn.TypeKind.POINTER):
+        return found.value_()
+    return [_plain(drgn, found[index]) for index in range(type_.length)]
