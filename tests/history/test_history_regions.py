@@ -30,7 +30,7 @@ def process(regions: RegionMap) -> Process:
     return Process(1, 0, "x", regions, ())
 
 
-@settings(deadline=None)
+@settings(deadline=None, database=None)
 @given(maps(), maps())
 def test_every_region_that_changed_is_told_exactly_once(a: RegionMap, b: RegionMap) -> None:
     changes = list(changed_regions(process(a), process(b)))
@@ -45,7 +45,7 @@ def test_every_region_that_changed_is_told_exactly_once(a: RegionMap, b: RegionM
     assert starts == sorted(starts)
 
 
-@settings(deadline=None)
+@settings(deadline=None, database=None)
 @given(maps(), maps())
 def test_the_way_back_is_the_mirror_image(a: RegionMap, b: RegionMap) -> None:
     mirror = {
@@ -63,13 +63,13 @@ def test_the_way_back_is_the_mirror_image(a: RegionMap, b: RegionMap) -> None:
     assert there == back
 
 
-@settings(deadline=None)
+@settings(deadline=None, database=None)
 @given(maps())
 def test_a_map_does_not_differ_from_itself(a: RegionMap) -> None:
     assert list(changed_regions(process(a), process(a))) == []
 
 
-@settings(deadline=None)
+@settings(deadline=None, database=None)
 @given(maps(), maps())
 def test_overlaps_are_what_both_have(a: RegionMap, b: RegionMap) -> None:
     pages = {address for start, end, one, two in overlaps(a, b) for address in range(start, end, PAGE)}

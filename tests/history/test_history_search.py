@@ -25,7 +25,7 @@ def found(snapshot_regions: list[Region], pages: dict[int, bytes], pattern: byte
     return [address for _, address in search(image(snapshot_regions, pages), pattern)]
 
 
-@settings(deadline=None)
+@settings(deadline=None, database=None)
 @given(
     st.dictionaries(st.integers(0, 5), st.lists(st.tuples(st.integers(0, PAGE - 1), st.sampled_from(b"ab")), max_size=4)),
     st.binary(min_size=1, max_size=5).filter(any) | st.text("ab\0", min_size=1, max_size=4).map(str.encode).filter(any),

@@ -71,7 +71,7 @@ def test_deep_nesting_is_refused() -> None:
             parse(text)
 
 
-@settings(deadline=None)
+@settings(deadline=None, database=None)
 @given(st.text("ab*&()[].->:' 01", max_size=20) | st.text(max_size=10))
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     with contextlib.suppress(SymbolError):
