@@ -140,7 +140,7 @@ def test_every_codec_comes_back(kind: str) -> None:
     if kind == "one":
         rows[3, 77] = 9
     elif kind == "pointers":
-        words[:] = 0x7F0000000000 + rng.integers(0, 1 << 12, words.shape) * 16
+        words[:] = 0x7F0000000000 + rng.integers(0, 1 << 12, words.shape) * 48
     elif kind == "text":
         rows[:] = np.frombuffer((b"some text that repeats itself, " * 3000)[: rows.nbytes], np.uint8).reshape(rows.shape)
     elif kind == "counters":

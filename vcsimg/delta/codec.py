@@ -31,6 +31,7 @@ LANES = 3
 
 _FAST = 1
 _GOOD = 3
+_BEST = 6
 _SMALL = 64 << 10
 _SAMPLE = 16 << 10
 _DENSE = 0.6
@@ -73,7 +74,8 @@ def pack(rows: Rows) -> tuple[int, bytes]:
         packed = _compressor(_GOOD if rows.nbytes <= _SMALL else _FAST).compress(rows.data)
     else:
         body = _to_lanes(words) if codec == LANES else words.view(np.uint8)
-        level = _GOOD if codec == LANES or words.nbytes <= _SMALL else _FAST
+        few = words.nbytes * 8 <= rows.nbytes
+        level = _BEST if few else _GOOD if codec == LANES or words.nbytes <= _SMALL else _FAST
         packed = _compressor(level).compress(np.concatenate((np.packbits(used), body)).data)
     if len(packed) < rows.nbytes - (rows.nbytes >> 5):
         return codec, packed

@@ -2,6 +2,6 @@
 
 from vcsimg.store.names import branch_name
 from vcsimg.store.refs import Branch
-from vcsimg.store.repository import Capture, Repository
+from vcsimg.store.repository import Capture, Repository, Walker
 
-__all__ = ["Branch", "Capture", "Repository", "branch_name"]
+__all__ = ["Branch", "Capture", "Repository", "Walker", "branch_name"]

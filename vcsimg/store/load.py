@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from vcsimg.errors import HostileImage, NewerFormat
-from vcsimg.image.pages import ImageMemory
+from vcsimg.image.pages import ImageMemory, PieceSource
 from vcsimg.image.records import parse_records
 from vcsimg.image.region import RegionMap, parse_map
 from vcsimg.image.snapshot import CaptureFacts, Process, Section, Snapshot
@@ -26,14 +27,17 @@ class Loader:
         self._trees = Trees(objects, root, where)
         self._where = where
 
-    def snapshot(self, facts: CaptureFacts) -> Snapshot:
-        """The image. Raises DamagedImage, HostileImage, NewerFormat."""
+    def snapshot(self, facts: CaptureFacts, source: Callable[[int, StoredPieces], PieceSource] | None = None) -> Snapshot:
+        """The image; `source(pid, stored)`, if given, stands between memory and store.
+
+        Raises DamagedImage, HostileImage, NewerFormat.
+        """
         self.check_format()
         files = StoredFiles(self._objects, self._trees, self._where)
         named = text.parse_processes(self._blob(("tree",), required=True), f"{self._where} tree")
         host = self._blob(("host",))
         return Snapshot(
-            processes=tuple(self._process(pid, parent, name, files) for pid, parent, name in named),
+            processes=tuple(self._process(pid, parent, name, files, source) for pid, parent, name in named),
             host=parse_records(host, f"{self._where} host"),
             facts=facts,
         )
@@ -62,7 +66,9 @@ class Loader:
             raise HostileImage(f"{self._where} process {pid}", "its memory is no directory")
         return StoredPieces(self._objects, memory.oid if memory else None, regions, f"{self._where} process {pid}")
 
-    def _process(self, pid: int, parent: int, name: str, files: StoredFiles) -> Process:
+    def _process(
+        self, pid: int, parent: int, name: str, files: StoredFiles, source: Callable[[int, StoredPieces], PieceSource] | None
+    ) -> Process:
         where = f"{self._where} process {pid}"
         base = ("proc", str(pid))
         if not self._directory(base):
@@ -82,7 +88,8 @@ class Loader:
             if is_section(section) and self._is_file(entry, True, f"process {pid} {section}"):
                 state[section] = parse_records(self._objects.read(entry.oid, BLOB, f"{where} {section}"), f"{where} {section}")
         process = Process(pid, parent, name, regions, tuple(threads), mapped, state, unreadable)
-        memory = ImageMemory(regions, self.pieces(pid, regions), process.backing(), files, unreadable)
+        stored = self.pieces(pid, regions)
+        memory = ImageMemory(regions, source(pid, stored) if source else stored, process.backing(), files, unreadable)
         return Process(pid, parent, name, regions, process.threads, mapped, state, unreadable, memory)
 
     def _blob(self, path: tuple[str, ...], *, required: bool = False) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +12,20 @@ from typing import Literal
 import pygit2
 
 from vcsimg.errors import RepositoryBusy, StoreError, UnknownRevision
+from vcsimg.image.pages import PieceSource
 from vcsimg.image.snapshot import Snapshot
 from vcsimg.store import consolidate, leftovers, message, names, refs, setup
 from vcsimg.store.failures import translated
 from vcsimg.store.helper import Helper
 from vcsimg.store.identity import identity
-from vcsimg.store.layout import DEPTH, file_path, piece_number
+from vcsimg.store.layout import file_path
 from vcsimg.store.load import Loader
 from vcsimg.store.locks import Taken, locked
 from vcsimg.store.objects import BLOB, COMMIT, Entry, Objects, Oid, format_commit
 from vcsimg.store.pack import PackWriter
 from vcsimg.store.refs import Branch
+from vcsimg.store.source import StoredPieces, differing
+from vcsimg.store.walker import HeldPieces
 from vcsimg.store.writer import Writer
 
 Sync = Literal["capture", "none"]
@@ -243,11 +246,14 @@ class Repository:
 
         Raises UnknownRevision, DamagedImage, HostileImage, NewerFormat.
         """
+        return self._load(rev, None)
+
+    def _load(self, rev: str, source: Callable[[int, StoredPieces], PieceSource] | None) -> Snapshot:
         commit = self._commit(rev)
-        _, _, trailers = message.parse(commit.message)
         with translated(self.path):
+            _, _, trailers = message.parse(commit.message)
             loader = Loader(self._objects, bytes(commit.tree_id.raw), f"capture {str(commit.id)[:12]}")
-            return loader.snapshot(message.facts_of(trailers, float(commit.commit_time)))
+            return loader.snapshot(message.facts_of(trailers, float(commit.commit_time)), source)
 
     def capture(self, rev: str) -> Capture:
         """What the commit says of a capture. Raises UnknownRevision."""
@@ -313,23 +319,62 @@ class Repository:
 
         Every piece that differs is among them; one that is, if its chain was re-based, may still hold the same bytes.
         """
-        path = f"proc/{pid}/memory"
-        sides = [(f"capture {rev[:12]}", self._root(rev)) for rev in (a, b)]
-        one, two = [self._objects.find(root, path, where) for where, root in sides]
-        yield from sorted(self._differing((), one, two, sides[0][0]))
+        yield from sorted(differing(self._objects, self._root(a), self._root(b), pid, f"capture {a[:12]}"))
 
-    def _differing(self, names: tuple[str, ...], one: Entry | None, two: Entry | None, where: str) -> Iterator[int]:
-        if one == two:
-            return
-        if len(names) == DEPTH:
-            number = piece_number(names)
-            if number is not None:
-                yield number
-            return
-        ones = self._objects.tree(one.oid, where) if one is not None and one.is_tree else {}
-        twos = self._objects.tree(two.oid, where) if two is not None and two.is_tree else {}
-        for name in ones.keys() | twos.keys():
-            yield from self._differing((*names, name), ones.get(name), twos.get(name), where)
+    def walker(self, rev: str) -> Walker:
+        """An image in hand that steps from capture to capture, beginning at `rev`."""
+        return Walker(self, rev)
+
+
+class Walker:
+    """The image of a capture, kept in memory as far as it was read, and moved to others by the deltas between them.
+
+    `snapshot` is the capture where it stands. Its memory changes with every `move`: what was read before stays what it was,
+    but pieces taken from it change in place.
+    """
+
+    def __init__(self, repo: Repository, rev: str) -> None:
+        self._repo = repo
+        self._pieces: dict[int, HeldPieces] = {}
+        self.capture = repo.resolve(rev)
+        self.snapshot = self._load(self.capture, None)
+        self.stepped = 0
+        """Pieces that the last move reached by deltas."""
+        self.rebuilt = 0
+        """Pieces in hand that it let go, since no delta led there."""
+
+    def move(self, rev: str) -> Snapshot:
+        """Go to another capture: one delta a changed piece to a neighbour, a few to others near by.
+
+        Raises UnknownRevision, DamagedImage, HostileImage.
+        """
+        target = self._repo.resolve(rev)
+        self.stepped = self.rebuilt = 0
+        before, self.capture = self.capture, target
+        try:
+            self.snapshot = self._load(target, before)
+        except BaseException:
+            self._pieces.clear()
+            raise
+        return self.snapshot
+
+    def _load(self, target: str, before: str | None) -> Snapshot:
+        held: dict[int, HeldPieces] = {}
+
+        def source(pid: int, stored: StoredPieces) -> HeldPieces:
+            pieces = self._pieces.get(pid)
+            if pieces is None or before is None:
+                pieces = HeldPieces(self._repo._objects, stored)
+            else:
+                stepped, rebuilt = pieces.move(stored, self._repo.changed_pieces(before, target, pid))
+                self.stepped += stepped
+                self.rebuilt += rebuilt
+            held[pid] = pieces
+            return pieces
+
+        snapshot = self._repo._load(target, source)
+        self._pieces = held
+        return snapshot
 
 
 def _capture(commit: pygit2.Commit, branch: str | None = None) -> Capture:

@@ -46,6 +46,26 @@ class Trees:
         return entry
 
 
+def differing(objects: Objects, one: Oid, two: Oid, pid: int, where: str) -> Iterator[int]:
+    """Numbers of the pieces of a process whose chains differ between two trees, in no order. Reads trees only."""
+    path = f"proc/{pid}/memory"
+    yield from _differing(objects, (), objects.find(one, path, where), objects.find(two, path, where), where)
+
+
+def _differing(objects: Objects, names: tuple[str, ...], one: Entry | None, two: Entry | None, where: str) -> Iterator[int]:
+    if one == two:
+        return
+    if len(names) == DEPTH:
+        number = piece_number(names)
+        if number is not None:
+            yield number
+        return
+    ones = objects.tree(one.oid, where) if one is not None and one.is_tree else {}
+    twos = objects.tree(two.oid, where) if two is not None and two.is_tree else {}
+    for name in ones.keys() | twos.keys():
+        yield from _differing(objects, (*names, name), ones.get(name), twos.get(name), where)
+
+
 class StoredPieces:
     """The memory of one process in a capture: a PieceSource.
 
