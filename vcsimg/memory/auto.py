@@ -3,7 +3,8 @@
                              up to                    larger
     process runs             8 KiB  /proc/PID/mem     process_vm_readv; writes go on by /proc/PID/mem
     held                     8 KiB  /proc/PID/mem     process_vm_readv, process_vm_writev
-    held, with a window      8 KiB  /proc/PID/mem     the window, where the memory's protection allows; process_vm otherwise
+    held, with a window      8 KiB  /proc/PID/mem     the window, where the memory's protection allows and while it is awake;
+                                                      from 512 KiB on in any case; otherwise process_vm
     several ranges           the same, by their sum; a few tiny ranges one by one
 
 Memory that its protection hides is reached by /proc/PID/mem, and by ptrace words where an administrator has taken that right from
@@ -14,15 +15,10 @@ from __future__ import annotations
 
 import errno
 import os
-from bisect import bisect_right
 from collections.abc import Callable
 
-import numpy as np
-
 from vcsimg.errors import AccessError, BorrowError, NotPermitted, UnsupportedKernel
-from vcsimg.image.region import Region
 from vcsimg.kernel import features
-from vcsimg.kernel.procfs import read_maps
 from vcsimg.memory.proc import ProcMemory
 from vcsimg.memory.protocol import Buffer, RangeArray, Ranges, Reader, WritableBuffer, as_ranges, flat, locate, total_length
 from vcsimg.memory.shared import SharedMemory
@@ -32,6 +28,12 @@ from vcsimg.process import HeldProcess
 
 SMALL = 8 << 10
 """Up to here /proc/PID/mem is the quickest: no other way is called with so little ado."""
+
+LARGE = 512 << 10
+"""From here on the window is quicker even when its thread must be woken."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 16, 1024
+"""Transfers of middle size until the window is tried for them again, when it was found asleep; doubled each time."""
 
 FEW = 2
 """So many ranges are read one by one, if they are small."""
@@ -55,7 +57,6 @@ class AutoMemory(Reader):
         self._window: SharedMemory | None = None
         self._vm: VmMemory | None = None
         self._words: PtraceMemory | None = None
-        self._spans: _Spans | None = None
         if isinstance(target, HeldProcess):
             self.pid: int = target.pid
             self._file = target.memory
@@ -67,6 +68,7 @@ class AutoMemory(Reader):
             self.pid = target
             self._mem = ProcMemory(target)
             self._file = self._mem.fileno()
+        self._pause = self._until_retry = _FIRST_PAUSE
         self._held = self._words is not None
         if features.available("process_vm"):
             self._vm = VmMemory(self.pid, stopped=self._held)
@@ -158,24 +160,37 @@ class AutoMemory(Reader):
 
     def _quick(self, address: int, total: int, *, store: bool) -> Reader | None:
         """The quickest way for a large transfer; None: the strong one."""
-        if self._window is not None and self._reachable().cover(address, total, store=store):
-            return self._window
+        window = self._window
+        if window is not None and self._pays(window, total) and window.spans.reach(address, total, store=store) == total:
+            return window
         return self._vm
+
+    def _pays(self, window: SharedMemory, total: int) -> bool:
+        """Whether to use the window. Awake, it is the quickest from SMALL on; otherwise there is its thread to wake, which costs as much as
+        some hundred KiB. Whether it stays awake depends on how soon the next call comes, and on whether a CPU is free: from time to time
+        we find out."""
+        if window.awake:
+            self._pause = _FIRST_PAUSE
+            return True
+        if total >= LARGE:
+            return True
+        self._until_retry -= 1
+        if self._until_retry > 0:
+            return False
+        self._until_retry = self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        window.linger()
+        return True
 
     def _quick_for(self, ranges: RangeArray) -> Reader:
         """The quickest way for some ranges."""
         total = total_length(ranges)
         if total <= SMALL and len(ranges) <= FEW:
             return self._mem
-        if self._window is not None and self._reachable().cover_all(ranges):
-            return self._window
+        window = self._window
+        if window is not None and self._pays(window, total) and window.spans.readable(ranges) == len(ranges):
+            return window
         return self._vm or self._mem
-
-    def _reachable(self) -> _Spans:
-        """What the process itself can reach. It is held, so this changes only by borrowed system calls."""
-        if self._spans is None:
-            self._spans = _Spans(read_maps(self.pid))
-        return self._spans
 
     def _strongly(self, move: Callable[[Reader, int, memoryview], int], address: int, view: memoryview, done: int) -> int:
         """Go on after `done` bytes in the ways that do not heed protection."""
@@ -197,43 +212,3 @@ def _read(way: Reader, address: int, view: memoryview) -> int:
 
 def _write(way: Reader, address: int, view: memoryview) -> int:
     return way.write(address, view)
-
-
-class _Spans:
-    """Ranges of addresses that may be read, and written, by the process itself without harm."""
-
-    def __init__(self, regions: list[Region]) -> None:
-        self._readable = _joined([region for region in regions if region.perms[0] == "r" and not _device(region)])
-        self._writable = _joined([region for region in regions if region.perms[:2] == "rw" and not _device(region)])
-
-    def cover(self, address: int, length: int, *, store: bool) -> bool:
-        """Whether all of [address, address + length) is among them."""
-        starts, ends = self._writable if store else self._readable
-        index = bisect_right(starts, address) - 1
-        return index >= 0 and address + length <= ends[index]
-
-    def cover_all(self, ranges: RangeArray) -> bool:
-        """Whether all ranges are among those that may be read."""
-        starts, ends = (np.array(edges, np.uint64) for edges in self._readable)
-        index = np.searchsorted(starts, ranges[:, 0], side="right") - 1
-        return bool(len(starts)) and bool(((index >= 0) & (ranges[:, 0] + ranges[:, 1] <= ends[index])).all())
-
-
-def _device(region: Region) -> bool:
-    """Whether reading may be more than reading: registers of a device, pages that the kernel maintains."""
-    return region.name in ("[vvar]", "[vvar_vclock]", "[vsyscall]") or (
-        region.name.startswith("/dev/") and not region.name.startswith(("/dev/shm/", "/dev/zero"))
-    )
-
-
-def _joined(regions: list[Region]) -> tuple[list[int], list[int]]:
-    """Starts and ends of regions, adjacent ones as one; ascending."""
-    starts: list[int] = []
-    ends: list[int] = []
-    for region in regions:
-        if ends and ends[-1] == region.start:
-            ends[-1] = region.end
-        else:
-            starts.append(region.start)
-            ends.append(region.end)
-    return starts, ends

@@ -15,6 +15,7 @@ import ctypes
 from collections.abc import Iterable, Iterator
 
 from vcsimg.errors import AccessError
+from vcsimg.kernel.procfs import read_maps
 from vcsimg.memory import x86_64 as cpu
 from vcsimg.memory.protocol import (
     Buffer,
@@ -29,26 +30,32 @@ from vcsimg.memory.protocol import (
     split,
     total_length,
 )
+from vcsimg.memory.spans import Spans
 from vcsimg.memory.window import CopyCut, Window
 from vcsimg.process import HeldProcess, HeldThread
 
-STAGING = 128 << 10
+STAGING = 512 << 10
 """Size of each of the two parts of the window that stand between the process and buffers elsewhere: one is filled while the other
-is emptied. Large enough that what a command costs does not count, and small enough that both fit a level 2 cache."""
+is emptied. Both fit a level 2 cache."""
+
+_AWAKE_STEP = 128 << 10
+"""How much of a part is used for one command while the target lingers, so that a command costs little: the sooner both sides have
+something to do. Otherwise a command must be worth waking it."""
 
 
 class SharedMemory(Reader):
     """Memory of a held process by copies that one of its threads makes. Honours page protection, as that thread does.
 
-    It belongs to the OS thread that holds the process, and must be closed before the process is released. The borrowed thread
-    cannot be borrowed again meanwhile, unless rest() is called first.
+    It belongs to the OS thread that holds the process, and must be closed before the process is released. The thread that copies
+    cannot be borrowed otherwise meanwhile.
     """
 
-    def __init__(self, held: HeldProcess, size: int = 0, thread: HeldThread | None = None) -> None:
-        """`size`: bytes of the window for buffer() and stream(). Raises BorrowError as Window does."""
+    def __init__(self, held: HeldProcess, size: int = 0, thread: HeldThread | None = None, *, linger: bool = True) -> None:
+        """`size`: bytes of the window for buffer() and stream(). `linger` and errors: see Window."""
         self.pid: int = held.pid
         self.size = size
-        self._window = Window(held, 2 * STAGING + size, thread)
+        self.spans = Spans(read_maps(held.pid))  # before the window is among them
+        self._window = Window(held, 2 * STAGING + size, thread, linger=linger)
         self._map = self._window.map
         self._view = memoryview(self._map)
 
@@ -56,6 +63,10 @@ class SharedMemory(Reader):
     def awake(self) -> bool:
         """Whether the target still waits for the next call, so that it needs no system call."""
         return self._window.awake
+
+    def linger(self) -> None:
+        """Let the target wait for the next calls again, if that was given up because none came in time."""
+        self._window.linger()
 
     def buffer(self, length: int, offset: int = 0) -> memoryview:
         """Bytes [offset, offset + length) of the window: reads into it and writes from it are not copied a second time.
@@ -71,72 +82,42 @@ class SharedMemory(Reader):
         view = flat(buffer)
         total = view.nbytes
         check_range(self.pid, address, total)
-        window = self._window
-        place = self._place(view)
-        if place is not None:
-            window.post_one(address, total, place, store=False)
-            return self._finish(address, total)
-        if not total:
-            return 0
-        window.post_one(address, min(total, STAGING), cpu.DATA, store=False)
-        part = 0
-        for at in range(0, total, STAGING):
-            here, part = cpu.DATA + part * STAGING, 1 - part
-            step = min(STAGING, total - at)
-            following = at + step
-            try:
-                window.wait()
-            except CopyCut as cut:
-                view[at : at + cut.done] = self._view[here : here + cut.done]
-                raise AccessError(self.pid, address, total, at + cut.done, cut.errno) from None
-            if following < total:
-                window.post_one(address + following, min(STAGING, total - following), cpu.DATA + part * STAGING, store=False)
-            view[at:following] = self._view[here : here + step]
+        reach = self.spans.reach(address, total, store=False)
+        try:
+            self._load(address, view[:reach])
+        except CopyCut as cut:
+            raise AccessError(self.pid, address, total, cut.done, cut.errno) from None
+        if reach < total:
+            raise AccessError(self.pid, address, total, reach)
         return total
 
     def write(self, address: int, data: Buffer) -> int:
         view = flat(data)
         total = view.nbytes
         check_range(self.pid, address, total)
-        window = self._window
-        place = self._place(view)
-        if place is not None:
-            window.post_one(address, total, place, store=True)
-            return self._finish(address, total)
-        step = min(total, STAGING)
-        self._view[cpu.DATA : cpu.DATA + step] = view[:step]
-        part = 0
-        for at in range(0, total, STAGING):
-            here, part = cpu.DATA + part * STAGING, 1 - part
-            following = at + step
-            window.post_one(address + at, step, here, store=True)
-            step = min(STAGING, total - following)
-            there = cpu.DATA + part * STAGING
-            self._view[there : there + step] = view[following : following + step]
-            try:
-                window.wait()
-            except CopyCut as cut:
-                raise AccessError(self.pid, address, total, at + cut.done, cut.errno) from None
+        reach = self.spans.reach(address, total, store=True)
+        try:
+            self._store(address, view[:reach])
+        except CopyCut as cut:
+            raise AccessError(self.pid, address, total, cut.done, cut.errno) from None
+        if reach < total:
+            raise AccessError(self.pid, address, total, reach)
         return total
 
     def read_many(self, ranges: Ranges, buffer: WritableBuffer) -> int:
         view = flat(buffer)
         array = as_ranges(self.pid, ranges, view.nbytes)
-        place = self._place(view)
-        done = 0
-        for batch in split(array, STAGING if place is None else view.nbytes, cpu.RANGES_LIMIT):
-            length = total_length(batch)
-            here = cpu.DATA if place is None else place + done
-            self._window.post(batch, here, store=False)
+        whole = self.spans.readable(array)
+        try:
+            done = self._load_many(array[:whole], view)
+        except CopyCut as cut:
+            raise failed_at(self.pid, array, cut.done, cut.errno) from None
+        if whole < len(array):
+            address, length = (int(number) for number in array[whole])
             try:
-                self._window.wait()
-            except CopyCut as cut:
-                if place is None:
-                    view[done : done + cut.done] = self._view[here : here + cut.done]
-                raise failed_at(self.pid, array, done + cut.done, cut.errno) from None
-            if place is None:
-                view[done : done + length] = self._view[here : here + length]
-            done += length
+                self.read_into(address, view[done : done + length])
+            except AccessError as error:
+                raise AccessError(self.pid, address, length, error.done, error.errno, earlier=done) from None
         return done
 
     def stream(self, batches: Iterable[Ranges]) -> Iterator[memoryview]:
@@ -163,10 +144,6 @@ class SharedMemory(Reader):
             if posted is not None:
                 self._settle()
 
-    def rest(self) -> None:
-        """Let another borrowing use the thread that copies; the next call takes it back."""
-        self._window.rest()
-
     def close(self) -> None:
         self._view.release()
         self._window.close()
@@ -175,6 +152,9 @@ class SharedMemory(Reader):
         if batch is None:
             return None
         array = as_ranges(self.pid, batch, room)
+        whole = self.spans.readable(array)
+        if whole < len(array):
+            raise AccessError(self.pid, int(array[whole, 0]), int(array[whole, 1]), 0)
         if len(array) > cpu.RANGES_LIMIT:
             raise ValueError(f"{len(array)} ranges in a batch, the window has room for {cpu.RANGES_LIMIT}")
         self._window.post(array, cpu.DATA + 2 * STAGING + part * room, store=False)
@@ -194,9 +174,72 @@ class SharedMemory(Reader):
         first = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         return ctypes.addressof(ctypes.c_char.from_buffer(view)) - first
 
-    def _finish(self, address: int, total: int) -> int:
-        try:
-            self._window.wait()
-        except CopyCut as cut:
-            raise AccessError(self.pid, address, total, cut.done, cut.errno) from None
-        return total
+    def _load(self, address: int, view: memoryview) -> None:
+        """Copy to a buffer. Raises CopyCut."""
+        window, total = self._window, view.nbytes
+        place = self._place(view)
+        if place is not None:
+            window.post_one(address, total, place, store=False)
+            window.wait()
+            return
+        if not total:
+            return
+        most = _AWAKE_STEP if window.lingers else STAGING
+        window.post_one(address, min(total, most), cpu.DATA, store=False)
+        part = 0
+        for at in range(0, total, most):
+            here, part = cpu.DATA + part * STAGING, 1 - part
+            step = min(most, total - at)
+            after = at + step
+            try:
+                window.wait()
+            except CopyCut as cut:
+                view[at : at + cut.done] = self._view[here : here + cut.done]
+                raise CopyCut(at + cut.done, cut.errno) from None
+            if after < total:
+                there = cpu.DATA + part * STAGING
+                window.post_one(address + after, min(most, total - after), there, store=False)
+            view[at:after] = self._view[here : here + step]
+
+    def _store(self, address: int, view: memoryview) -> None:
+        """Copy from a buffer. Raises CopyCut."""
+        window, total = self._window, view.nbytes
+        place = self._place(view)
+        if place is not None:
+            window.post_one(address, total, place, store=True)
+            window.wait()
+            return
+        most = _AWAKE_STEP if window.lingers else STAGING
+        step = min(total, most)
+        self._view[cpu.DATA : cpu.DATA + step] = view[:step]
+        part = 0
+        for at in range(0, total, most):
+            here, part = cpu.DATA + part * STAGING, 1 - part
+            after = at + step
+            window.post_one(address + at, step, here, store=True)
+            step = min(most, total - after)
+            there = cpu.DATA + part * STAGING
+            self._view[there : there + step] = view[after : after + step]
+            try:
+                window.wait()
+            except CopyCut as cut:
+                raise CopyCut(at + cut.done, cut.errno) from None
+
+    def _load_many(self, ranges: RangeArray, view: memoryview) -> int:
+        """Copy ranges to a buffer; returns how many bytes. Raises CopyCut."""
+        place = self._place(view)
+        done = 0
+        for batch in split(ranges, STAGING if place is None else view.nbytes, cpu.RANGES_LIMIT):
+            length = total_length(batch)
+            here = cpu.DATA if place is None else place + done
+            self._window.post(batch, here, store=False)
+            try:
+                self._window.wait()
+            except CopyCut as cut:
+                if place is None:
+                    view[done : done + cut.done] = self._view[here : here + cut.done]
+                raise CopyCut(done + cut.done, cut.errno) from None
+            if place is None:
+                view[done : done + length] = self._view[here : here + length]
+            done += length
+        return done

@@ -29,6 +29,13 @@ _SPINS = 1000
 _LOOKS = 400
 """How often we look for the answer before we ask whether the target has stopped: about 15 µs."""
 
+_MISSES = 3
+"""Commands in a row that find the target parked already, after which it no longer lingers: we come too late, or there is no second CPU to
+linger on, and then it only keeps us from going on."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 64, 4096
+"""Commands until lingering is tried again; each failure doubles the number."""
+
 _YIELD_SECONDS = 0.002
 """How long we only yield the CPU between looks, before we sleep: a copy of 16 MiB takes about 1 ms."""
 
@@ -55,18 +62,24 @@ class CopyCut(Exception):
 class Window:
     """`size` bytes shared with a held process, from offset cpu.DATA of `map` on. Everything is given back by close().
 
-    From the first command on, the borrowed thread is not at rest: for another use of the same thread, call rest() first. The owner of
-    the window is the OS thread that holds the process.
+    The thread that copies stays borrowed until then. The owner of the window is the OS thread that holds the process.
     """
 
-    def __init__(self, held: HeldProcess, size: int, thread: HeldThread | None = None) -> None:
-        """Raises BorrowError when the process cannot lend a thread, or refuses the mapping (limits, security module)."""
+    def __init__(self, held: HeldProcess, size: int, thread: HeldThread | None = None, *, linger: bool = True) -> None:
+        """`linger`: between commands the thread looks for the next one for some microseconds, if there is a second CPU for that.
+
+        Raises BorrowError when the process cannot lend a thread, or refuses the mapping (limits, security module)."""
         self.pid = held.pid
         self._total = cpu.DATA + -(-size // cpu.PAGE) * cpu.PAGE
         self._command = 0
         self._cursor = 0
         self._stopped = True
-        self._spins, self._looks = (0, 0) if len(os.sched_getaffinity(0)) == 1 else (_SPINS, _LOOKS)
+        self._may_linger = linger and len(os.sched_getaffinity(0)) > 1
+        self.lingers = self._may_linger
+        """Whether the target waits for the next command after this one."""
+        self._misses = 0
+        self._pause = _FIRST_PAUSE
+        self._until_retry = 0
         self._lent = ExitStack()
         try:
             self._open(held.borrow(thread))
@@ -128,6 +141,11 @@ class Window:
         start = self._base + cpu.MAILBOX + _ACTIONS
         return [(number, start + index * _ACTION_SIZE) for index, number in enumerate(_FAULTS)]
 
+    def linger(self) -> None:
+        """Try lingering again with the next command, if it was given up."""
+        if not self.lingers:
+            self._until_retry = 1
+
     @property
     def awake(self) -> bool:
         """Whether the target still looks for commands, so that one costs no system call."""
@@ -148,20 +166,41 @@ class Window:
     def _post(self, count: int, offset: int, store: bool) -> None:
         ints = self._ints
         ints[cpu.STORE // 4] = store
-        ints[cpu.SPINS // 4] = self._spins
+        if not self.lingers:
+            self._try_again()
+        ints[cpu.SPINS // 4] = _SPINS if self.lingers else 0
         self._longs[cpu.COUNT // 8] = count
         self._longs[cpu.CURSOR // 8] = self._cursor = self._base + offset
         self._command = ints[cpu.COMMAND // 4] = (self._command + 1) & 0xFFFFFFFF
+        if not self._stopped and not ints[cpu.PARKED // 4]:
+            self._misses = 0
+            self._pause = _FIRST_PAUSE
+            return
+        if self.lingers:
+            self._missed()
         if self._stopped:
             self._resume(0)
-        elif ints[cpu.PARKED // 4]:
-            self._until_stopped()
-            self._resume(0)
+        elif self._thread.fetch():
+            self._on_stop()
+
+    def _missed(self) -> None:
+        """The target lingered, and did not meet us."""
+        self._misses += 1
+        if self._misses > _MISSES:
+            self.lingers = False
+            self._until_retry = self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def _try_again(self) -> None:
+        self._until_retry -= 1
+        if self._until_retry <= 0 and self._may_linger:
+            self.lingers = True
+            self._misses = 0
 
     def wait(self) -> None:
         """Until what was posted is done. Raises CopyCut when it could not be, ProcessChanged when the process was killed."""
         ints, command, done = self._ints, self._command, cpu.DONE // 4
-        for _ in range(self._looks):
+        for _ in range(_LOOKS if self.lingers else 0):
             if ints[done] == command:
                 return
         started = time.monotonic()
@@ -178,12 +217,6 @@ class Window:
                 self._interrupt()
                 self._cut(errno.ETIMEDOUT)
             time.sleep(0.0002)
-
-    def rest(self) -> None:
-        """Stop the thread where another borrowing may begin. The window stays open."""
-        self._interrupt()
-        self._ints[cpu.DONE // 4] = self._command
-        self._thread.store(cpu.start_registers(self._original, self._base, cpu.RESUME))
 
     def close(self) -> None:
         """Give back the thread, the mapping and our side of it; buffers in the window that are still in use keep our side alive.
@@ -211,9 +244,11 @@ class Window:
         self._stopped = False
 
     def _on_stop(self) -> None:
-        """The thread has stopped while a command is not done: make it go on, or find that it cannot."""
+        """The thread has stopped: make it go on, or find that it cannot."""
         number, code = stopping.stop_code(self._thread)
-        if code == stopping.SYSCALL_STOP or code >> 8 == ptrace.PTRACE_EVENT_STOP:
+        if self._ints[cpu.DONE // 4] == self._command and code == stopping.SYSCALL_STOP:
+            self._stopped = True  # it has parked; going on with nothing to do, it would think that we are dead
+        elif code == stopping.SYSCALL_STOP or code >> 8 == ptrace.PTRACE_EVENT_STOP:
             self._resume(0)
         elif number in _FAULTS and code > 0 and cpu.in_code(self._thread.buffer, self._base):
             self._cut(errno.EFAULT)
@@ -260,7 +295,9 @@ class Window:
 
     def _check_alive(self) -> None:
         try:
-            ended = os.waitid(os.P_PID, self._thread.tid, _ENDED) is not None
+            found = os.waitid(os.P_PID, self._thread.tid, _ENDED)
+            # Stops of a traced thread are reported without being asked for (kernel/exit.c, wait_task_stopped()).
+            ended = found is not None and found.si_code not in (os.CLD_TRAPPED, os.CLD_STOPPED)
         except ChildProcessError:
             ended = True
         if ended:
