@@ -26,6 +26,7 @@ from vcsimg.store.pack import PackWriter
 from vcsimg.store.refs import Branch
 from vcsimg.store.source import StoredPieces, differing
 from vcsimg.store.walker import HeldPieces
+from vcsimg.store.walk import newest_first
 from vcsimg.store.writer import Writer
 
 Sync = Literal["capture", "none"]
@@ -268,12 +269,7 @@ class Repository:
         if rev is None and not all and self._git.head_is_unborn:
             return
         starts = list(tips) if all else [self.resolve(rev if rev is not None else "HEAD")]
-        if not starts:
-            return
-        walker = self._git.walk(pygit2.Oid(hex=starts[0]), pygit2.enums.SortMode.TIME)
-        for start in starts[1:]:
-            walker.push(pygit2.Oid(hex=start))
-        for count, commit in enumerate(walker):
+        for count, commit in enumerate(newest_first(self._git, starts)):
             if limit is not None and count >= limit:
                 return
             yield _capture(commit, tips.get(str(commit.id)))
