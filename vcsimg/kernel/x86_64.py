@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import TypeAlias
 
 from ptrace.binding import ptrace_registers_t
 
@@ -11,6 +12,9 @@ REGISTERS: tuple[str, ...] = tuple(name for name, _ in ptrace_registers_t._field
 
 RegisterBuffer = ctypes.c_uint64 * len(REGISTERS)
 """struct user_regs_struct as an array: what PTRACE_GETREGS fills."""
+
+RegisterWords: TypeAlias = ctypes.Array[ctypes.c_uint64]
+"""What a RegisterBuffer is to a type checker; reading an element gives an int."""
 
 (R15, R14, R13, R12, RBP, RBX, R11, R10, R9, R8, RAX, RCX, RDX, RSI, RDI, ORIG_RAX, RIP, CS, EFLAGS, RSP, SS) = range(21)
 """Indexes into a RegisterBuffer."""

@@ -1,24 +1,83 @@
-"""Finding an instruction in a process that makes a system call."""
+"""Instructions in a process that can be borrowed: nothing is written into its code.
+
+    call        syscall; ret                a system call, after which the thread would return to the address on its stack
+    restore     mov rax, 15; syscall        rt_sigreturn, by which a signal handler returns: every C library has it
+
+`call` may be a bare `syscall`, where there is no other.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+from typing import NamedTuple
 
 from vcsimg.image.region import Region
+from vcsimg.kernel import procfs
 from vcsimg.kernel.x86_64 import SYSCALL
 
+_CALL = b"\x0f\x05\xc3"
+_RESTORE = re.compile(rb"(?:\x48\xc7\xc0|\xb8)\x0f\x00\x00\x00\x0f\x05", re.DOTALL)
+_LARGEST = 64 << 20
+_REMEMBERED = 1024
 
-def find_syscall(memory_fd: int, regions: list[Region]) -> int | None:
-    """The address of a `syscall` instruction, or of two bytes that make one; None if no executable mapping has any."""
+
+class Code(NamedTuple):
+    """`restore` and `restore_bytes` are empty when there is none, or when `call` is not followed by `ret`."""
+
+    call: int
+    call_bytes: bytes
+    restore: int
+    restore_bytes: bytes
+
+
+_found: dict[int, Code] = {}
+
+
+def find_code(pid: int, memory_fd: int) -> Code | None:
+    """Where they are; None if no executable mapping has a system call instruction. Remembered for each pid, and checked before it is
+    used again. The process must be held."""
+    code = _found.get(pid)
+    if code is not None and _is_there(memory_fd, code):
+        return code
+    if len(_found) >= _REMEMBERED:
+        _found.clear()
+    code = _search(memory_fd, procfs.read_maps(pid))
+    if code is not None:
+        _found[pid] = code
+    return code
+
+
+def _is_there(memory_fd: int, code: Code) -> bool:
+    try:
+        return os.pread(memory_fd, len(code.call_bytes), code.call) == code.call_bytes and (
+            not code.restore or os.pread(memory_fd, len(code.restore_bytes), code.restore) == code.restore_bytes
+        )
+    except OSError:
+        return False
+
+
+def _search(memory_fd: int, regions: list[Region]) -> Code | None:
+    bare = call = restore = 0
+    restore_bytes = b""
     executable = [region for region in regions if region.perms[2] == "x" and region.name != "[vsyscall]"]
-    # The vdso has one, and is the smallest to search.
-    executable.sort(key=lambda region: (region.name != "[vdso]", region.end - region.start))
-    for region in executable:
+    for region in sorted(executable, key=lambda region: region.end - region.start):
+        size = region.end - region.start
+        if size > _LARGEST:
+            break
         try:
-            content = os.pread(memory_fd, region.end - region.start, region.start)
+            content = os.pread(memory_fd, size, region.start)
         except OSError:
             continue
-        found = content.find(SYSCALL)
-        if found >= 0:
-            return region.start + found
-    return None
+        at = content.find(SYSCALL)
+        if at >= 0 and not bare:
+            bare = region.start + at
+        at = content.find(_CALL)
+        if at >= 0 and not call:
+            call = region.start + at
+        found = _RESTORE.search(content)
+        if found is not None and not restore:
+            restore, restore_bytes = region.start + found.start(), found.group()
+        if call and restore:
+            return Code(call, _CALL, restore, restore_bytes)
+    return Code(bare, SYSCALL, 0, b"") if bare else None

@@ -1,144 +1,277 @@
-"""A process whose threads are all stopped, and that is given back as it was."""
+"""Processes whose threads are all stopped, and that are given back as they were.
+
+All of it happens in one OS thread: the kernel knows a tracer by its thread. A held process is let go by the kernel itself when that thread,
+or vcsimg, ends for whatever reason, SIGKILL included.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from vcsimg.errors import NoSuchProcess, ProcessChanged, UnsupportedProcess
+from vcsimg.errors import NoSuchProcess, NotPermitted, ProcessChanged, ProcessError, StopTimeout, UnsupportedProcess
 from vcsimg.kernel import procfs
 from vcsimg.kernel.x86_64 import CS, CS_32BIT
-from vcsimg.process import stopping
-from vcsimg.process.borrow import Borrowed, borrowing
+from vcsimg.process import abandoned, stopping
+from vcsimg.process.borrow import Borrowed, Lender
+from vcsimg.process.interrupts import deferred
 from vcsimg.process.refusal import refusal
 from vcsimg.process.thread import HeldThread
+from vcsimg.process.waits import WaitMemory
+from vcsimg.process.watchdog import watching
+
+_FIRST_PATIENCE = 0.1
+"""For how long, in seconds, threads that have stopped wait for one that does not. Then all go on for the same time before the next try,
+with twice the patience: what the one waits for may be up to the others."""
+
+_VFORK_SECONDS = 1.0
+"""A vfork child that has not called exec or exit after this time is not about to."""
+
+_LEAVE_SECONDS = 0.002
+
+_ELF_CLASS = 4
+_ELFCLASS32 = 1
 
 
 class HeldProcess:
-    """A process, every thread of which is stopped. Made by hold() and hold_tree()."""
+    """A process, every thread of which is stopped. Made by hold() and hold_tree().
 
-    def __init__(self, pid: int) -> None:
+    `stopped_at`: time.monotonic() just before its first thread was asked to stop; `pause`: seconds from then until its last
+    thread had been let go, known after release().
+    """
+
+    def __init__(self, pid: int, waits: WaitMemory) -> None:
         self.pid = pid
         self.stopped_at = 0.0
         self.pause = 0.0
-        self._threads: dict[int, HeldThread] = {}
+        self._waits = waits
+        self._tracer = threading.get_native_id()
+        self._seized = False
+        self._held: dict[int, HeldThread] = {}
+        self._threads: list[HeldThread] = []
+        self._lender = Lender(self)
         self._memory = -1
         self._pagemap = -1
 
     @property
     def threads(self) -> list[HeldThread]:
         """The main thread first, then ascending. A main thread that has ended while others live is not among them."""
-        return sorted(self._threads.values(), key=lambda thread: (thread.tid != self.pid, thread.tid))
+        return list(self._threads)
 
     @property
     def memory(self) -> int:
-        """/proc/PID/mem, open for reading and writing until the hold's block ends, also after release()."""
+        """/proc/PID/mem, open for reading and writing until the hold's block ends, also after release(). Raises ProcessChanged."""
         if self._memory < 0:
-            self._memory = os.open(f"/proc/{self.pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+            self._memory = self._open("mem", os.O_RDWR)
         return self._memory
 
     @property
     def pagemap(self) -> int:
-        """/proc/PID/pagemap, open for reading until the hold's block ends, also after release()."""
+        """/proc/PID/pagemap, open for reading until the hold's block ends, also after release(). Raises ProcessChanged."""
         if self._pagemap < 0:
-            self._pagemap = os.open(f"/proc/{self.pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+            self._pagemap = self._open("pagemap", os.O_RDONLY)
         return self._pagemap
 
     @property
     def can_borrow(self) -> str | None:
         """None, or the reason why no system call can be borrowed."""
-        return borrowing(self.pid, self.threads, self.memory)[1]
+        return self._lender.reason(self._threads)
 
     def borrow(self, thread: HeldThread | None = None) -> Borrowed:
-        """Lend a thread to make system calls with: `with held.borrow() as borrowed:`. Raises BorrowError."""
-        return Borrowed(self.pid, [thread] if thread is not None else self.threads, self.memory)
-
-    def stop(self, deadline: float) -> None:
-        """Stop every thread, however many come while we do."""
-        started = time.monotonic()
-        self.stopped_at = self.stopped_at or started
-        dead: set[int] = set()
-        while True:
-            try:
-                tids = [tid for tid in procfs.threads(self.pid) if tid not in self._threads and tid not in dead]
-            except OSError:
-                raise NoSuchProcess(self.pid) from None
-            fresh = []
-            for tid in tids:
-                # Noted before it is seized: an exception in between must not leave it stopped.
-                thread = self._threads[tid] = HeldThread(self.pid, tid)
-                if stopping.seize(thread):
-                    fresh.append(thread)
-                else:
-                    del self._threads[tid]
-                    if tid == self.pid:
-                        dead.add(tid)
-            for thread in fresh:
-                if stopping.await_stop(thread, deadline, started):
-                    try:
-                        stopping.settle(thread)
-                    except stopping.ExecHappened:
-                        raise ProcessChanged(self.pid, "it called exec while it was being stopped") from None
-                else:
-                    stopping.reap(thread)
-                    del self._threads[thread.tid]
-            if not fresh:
-                break
-        if not self._threads:
-            raise refusal(self.pid)
-        if any(thread.buffer[CS] == CS_32BIT for thread in self._threads.values()):
-            raise UnsupportedProcess(self.pid, "it is a 32-bit process")
+        """Lend a thread to make system calls with, for the length of a `with` block: this one, or the one that suits best. Raises
+        BorrowError if none can be."""
+        return self._lender.lend(self._threads if thread is None else [thread])
 
     def release(self) -> None:
-        """Let all threads go on. Nothing more happens when called again."""
-        if not self._threads:
+        """Let all threads go on. Nothing more happens when called again. Raises RuntimeError from another OS thread than the holder."""
+        if not self._held:
             return
-        while self._threads:
-            _, thread = next(reversed(self._threads.items()))
-            stopping.release(thread)
-            del self._threads[thread.tid]
-        self.pause = time.monotonic() - self.stopped_at
+        if threading.get_native_id() != self._tracer:
+            raise RuntimeError(f"process {self.pid} is held by another thread of this program, which alone can release it")
+        with deferred():
+            for thread in self._threads:
+                self._waits.going_on(thread)
+            for thread in reversed(self._held.values()):
+                if not stopping.let_go(thread, _LEAVE_SECONDS):
+                    abandoned.abandon(thread)
+            self._held.clear()
+            self.pause = time.monotonic() - self.stopped_at
 
     def close(self) -> None:
         """release(), and close the descriptors."""
         try:
             self.release()
         finally:
-            for fd in (self._memory, self._pagemap):
+            memory, pagemap, self._memory, self._pagemap = self._memory, self._pagemap, -1, -1
+            for fd in (memory, pagemap):
                 if fd >= 0:
                     os.close(fd)
-            self._memory = self._pagemap = -1
+
+    def _stop(self, deadline: float) -> None:
+        """Stop every thread, however many come while we do. Raises ProcessError; StopTimeout at `deadline`."""
+        self.stopped_at = started = time.monotonic()
+        while True:
+            # Counting threads is cheap, listing them is not: nothing is missing if all are held.
+            try:
+                count = procfs.thread_count(self.pid)
+                if self._held and count == len(self._held):
+                    break
+                tids = [self.pid] if count == 1 else procfs.threads(self.pid)
+            except OSError:
+                raise self._vanished() from None
+            missing = [tid for tid in tids if tid not in self._held]
+            if count == 1:
+                self._seize(missing, deadline, started)
+                if not self._held:
+                    raise self._vanished()
+            else:
+                if not self._held:
+                    self._refuse_thread_id()
+                with watching(self._held.values()):
+                    self._seize(missing, deadline, started)
+            if self._held and len(self._held) == count - 1 and self.pid not in self._held and self._main_is_over():
+                break
+            if time.monotonic() > deadline:
+                raise StopTimeout(self.pid, max(tids), time.monotonic() - started, "threads appear faster than they can be stopped")
+        self._threads = sorted(self._held.values(), key=lambda thread: (thread.tid != self.pid, thread.tid))
+        for thread in self._threads:
+            if thread.buffer[CS] == CS_32BIT:
+                self._refuse_32_bit()
+                break
+        for thread in self._threads:
+            self._waits.stopped(thread, lambda: self.memory, self.stopped_at)
+
+    def _seize(self, tids: Sequence[int], deadline: float, started: float) -> None:
+        fresh = []
+        for tid in tids:
+            # Noted before it is seized: an exception in between must not leave it stopped.
+            thread = self._held[tid] = HeldThread(self.pid, tid)
+            if abandoned.reclaim(tid) or stopping.seize(thread):
+                self._seized = True
+                fresh.append(thread)
+            else:
+                del self._held[tid]
+        for thread in fresh:
+            while True:
+                if not stopping.await_stop(thread, deadline, started):
+                    stopping.reap(thread)
+                    del self._held[thread.tid]
+                    break
+                if stopping.settle(thread):
+                    break
+
+    def _vanished(self) -> ProcessError:
+        """The error for a process that has no live thread."""
+        if self._seized:
+            return ProcessChanged(self.pid, "it ended while it was being stopped")
+        return refusal(self.pid)
+
+    def _refuse_thread_id(self) -> None:
+        """/proc has entries for thread ids too, which are no process ids."""
+        try:
+            process = int(procfs.status(self.pid)["Tgid"])
+        except OSError:
+            raise self._vanished() from None
+        if process != self.pid:
+            raise UnsupportedProcess(self.pid, f"it is a thread of process {process}", remedy=f"Use the process id, {process}.")
+
+    def _main_is_over(self) -> bool:
+        return stopping.is_over(HeldThread(self.pid, self.pid))
+
+    def _refuse_32_bit(self) -> None:
+        """A thread in 32-bit mode: of a 32-bit program, or of a 64-bit one that emulates."""
+        try:
+            with open(f"/proc/{self.pid}/exe", "rb") as file:
+                head = file.read(_ELF_CLASS + 1)
+        except OSError:
+            return
+        if head[_ELF_CLASS:] == bytes([_ELFCLASS32]):
+            raise UnsupportedProcess(self.pid, "it is a 32-bit process: vcsimg knows the 64-bit ABI only")
+
+    def _open(self, name: str, flags: int) -> int:
+        try:
+            return os.open(f"/proc/{self.pid}/{name}", flags | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESRCH):
+                raise ProcessChanged(self.pid, "it ended while it was held") from None
+            raise NotPermitted(self.pid, f"its {name} file cannot be opened: {error.strerror}") from None
 
 
 @contextmanager
-def hold(pid: int, timeout: float = 5.0) -> Iterator[HeldProcess]:
-    """Stop every thread of a process for the length of a `with` block."""
-    held = HeldProcess(pid)
-    try:
-        held.stop(time.monotonic() + timeout)
-        yield held
-    finally:
-        held.close()
+def hold(pid: int, timeout: float = 5.0, waits: WaitMemory | None = None) -> Iterator[HeldProcess]:
+    """Stop every thread of a process for the length of a `with` block.
+
+    Everything is given back when it ends, however it ends. `waits`: pass the same one to each hold of a process that is held again and
+    again, so that its waits with a timeout come to an end. Threads that were stopped already (SIGSTOP) stay so. Raises ProcessError:
+    NoSuchProcess, NotPermitted, AlreadyTraced, UnsupportedProcess, ProcessChanged, and StopTimeout when a thread has not stopped after
+    `timeout` seconds.
+    """
+    with _holding(pid, False, timeout, waits) as helds:
+        yield helds[0]
 
 
 @contextmanager
-def hold_tree(pid: int, timeout: float = 5.0) -> Iterator[list[HeldProcess]]:
-    """Stop a process and all its descendants, all at one instant: root first, parents before children."""
-    helds: list[HeldProcess] = []
-    known: set[int] = set()
-    deadline = time.monotonic() + timeout
-    try:
-        fresh = [pid]
-        while fresh:
-            for each in fresh:
-                held = HeldProcess(each)
-                helds.append(held)
-                known.add(each)
-                held.stop(deadline)
-            fresh = [child for held in helds for child in procfs.children(held.pid) if child not in known]
+def hold_tree(pid: int, timeout: float = 5.0, waits: WaitMemory | None = None) -> Iterator[list[HeldProcess]]:
+    """Stop a process and all its descendants, so that there is an instant at which all are stopped: the root first, parents before
+    children. Zombies are not among them. Otherwise as hold()."""
+    with _holding(pid, True, timeout, waits) as helds:
         yield helds
-    finally:
-        for held in reversed(helds):
-            held.close()
+
+
+@contextmanager
+def _holding(pid: int, tree: bool, timeout: float, waits: WaitMemory | None) -> Iterator[list[HeldProcess]]:
+    abandoned.sweep()
+    if pid == os.getpid():
+        raise UnsupportedProcess(pid, "a process cannot hold itself")
+    waits = WaitMemory() if waits is None else waits
+    started = time.monotonic()
+    deadline = started + timeout
+    patience = _FIRST_PATIENCE
+    while True:
+        helds: list[HeldProcess] = []
+        try:
+            try:
+                _stop_all(helds, pid, tree, min(deadline, time.monotonic() + patience), waits)
+            except (StopTimeout, stopping.ExecHappened) as error:
+                failure = error
+            else:
+                yield helds
+                return
+        finally:
+            for held in reversed(helds):
+                held.close()
+        now = time.monotonic()
+        if isinstance(failure, StopTimeout):
+            if now >= deadline or ("vfork" in failure.state and now - started > _VFORK_SECONDS):
+                raise StopTimeout(failure.pid, failure.tid, now - started, failure.state) from None
+            time.sleep(min(patience, deadline - now))
+            patience *= 2
+        elif now >= deadline:
+            raise ProcessChanged(pid, "it calls exec again and again") from None
+
+
+def _stop_all(helds: list[HeldProcess], pid: int, tree: bool, deadline: float, waits: WaitMemory) -> None:
+    """Stop a process, or a tree; everything that is seized is in `helds` even when this fails."""
+    root = HeldProcess(pid, waits)
+    helds.append(root)
+    root._stop(deadline)
+    looked = 0
+    while tree and looked < len(helds):
+        # A held process makes no more children, and those of all that are held are found before the loop ends.
+        parent = helds[looked]
+        looked += 1
+        for child in procfs.children(parent.pid):
+            held = HeldProcess(child, waits)
+            helds.append(held)
+            try:
+                held._stop(deadline)
+            except (NoSuchProcess, ProcessChanged):
+                helds.remove(held)
+            except UnsupportedProcess:
+                if procfs.stat(child).state not in "ZX":
+                    raise
+                helds.remove(held)

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from vcsimg.errors import ProcessChanged
 from vcsimg.kernel import ptrace
-from vcsimg.kernel.x86_64 import REGISTERS, WORD, RegisterBuffer
+from vcsimg.kernel.x86_64 import REGISTERS, WORD, RegisterBuffer, RegisterWords
 
 
 class HeldThread:
@@ -19,13 +19,16 @@ class HeldThread:
     `group_stopped`: it was stopped by SIGSTOP or the like, and stays so after release.
     """
 
-    __slots__ = ("_address", "_buffer", "group_stopped", "pid", "stop_signal", "tid")
+    __slots__ = ("_address", "_buffer", "_own", "_own_mask", "group_stopped", "lent", "pid", "stop_signal", "tid")
 
     def __init__(self, pid: int, tid: int) -> None:
         self.pid = pid
         self.tid = tid
         self.stop_signal: bytes | None = None
         self.group_stopped = False
+        self.lent = False
+        self._own: RegisterWords | None = None
+        self._own_mask = 0
         self._buffer = RegisterBuffer()
         self._address = ctypes.addressof(self._buffer)
 
@@ -38,14 +41,17 @@ class HeldThread:
         Of a thread stopped in a system call, `orig_rax` is its number (2**64 - 1 if in none) and `rax` may be one of the kernel's
         restart codes, -512 … -516; the kernel restarts the call, or makes it EINTR, when the thread goes on.
         """
-        return dict(zip(REGISTERS, self._buffer, strict=True))
+        return dict(zip(REGISTERS, self._own or self._buffer, strict=True))
 
     def set_registers(self, registers: dict[str, int]) -> None:
         """Set some or all general registers; the thread keeps them when released. Raises KeyError for an unknown name."""
-        fresh = RegisterBuffer(*self._buffer)
+        fresh = RegisterBuffer(*(self._own or self._buffer))
         for name, value in registers.items():
             fresh[_INDEX[name]] = value % WORD
-        self.store(fresh)
+        if self._own is not None:
+            self._own = fresh
+        else:
+            self.store(fresh)
 
     def xsave(self) -> bytes:
         """FPU, vector and other extended registers: the XSAVE area in the standard format."""
@@ -65,6 +71,8 @@ class HeldThread:
 
     def signal_mask(self) -> int:
         """The blocked signals: bit n-1 for signal n. Inside sigsuspend and the like, the mask that the thread goes back to."""
+        if self._own is not None:
+            return self._own_mask
         try:
             return ptrace.signal_mask(self.tid)
         except OSError as error:
@@ -86,16 +94,45 @@ class HeldThread:
 
     # What follows is for the other modules of this package.
 
+    def lend(self) -> tuple[RegisterWords, int]:
+        """The thread is about to be borrowed: keep its own registers and mask, which registers() and signal_mask() go on to show, and
+        return them. `lent` says that this happened during the hold."""
+        self._own_mask = self.signal_mask()
+        self._own = RegisterBuffer(*self._buffer)
+        self.lent = True
+        return self._own, self._own_mask
+
+    def take_back(self) -> None:
+        """Give a borrowed thread its own mask and registers back, in this order: the registers say where the mask comes from as long as
+        they are borrowed ones (see borrow)."""
+        own, self._own = self._own, None
+        if own is None:
+            return
+        try:
+            ptrace.set_signal_mask(self.tid, self._own_mask)
+        except OSError as error:
+            self.gone(error)
+        self.store(own)
+
     @property
-    def buffer(self) -> ctypes.Array[ctypes.c_uint64]:
+    def buffer(self) -> RegisterWords:
         """The general registers by the indexes in kernel.x86_64. To change them, pass a changed copy to store()."""
         return self._buffer
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether it is borrowed now."""
+        return self._own is not None
 
     def fetch(self) -> bool:
         """Read the registers; false if the thread is not stopped."""
         return bool(ptrace.request(ptrace.PTRACE_GETREGS, self.tid, 0, self._address) == 0)
 
-    def store(self, registers: ctypes.Array[ctypes.c_uint64]) -> None:
+    def try_store(self) -> bool:
+        """Write the registers in `buffer`; false if the thread has ended."""
+        return bool(ptrace.request(ptrace.PTRACE_SETREGS, self.tid, 0, self._address) == 0)
+
+    def store(self, registers: RegisterWords) -> None:
         """Set all general registers at once."""
         if ptrace.request(ptrace.PTRACE_SETREGS, self.tid, 0, ctypes.addressof(registers)) == -1:
             self.gone(OSError(ctypes.get_errno(), "PTRACE_SETREGS"))
