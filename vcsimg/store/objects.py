@@ -78,8 +78,9 @@ def format_commit(tree: Oid, parents: Iterable[str], author: str, committer: str
 class Objects:
     """Reads objects of a repository."""
 
-    def __init__(self, repo: pygit2.Repository) -> None:
+    def __init__(self, repo: pygit2.Repository, *, strict: bool = False) -> None:
         self._odb = repo.odb
+        self._strict = strict
 
     def use(self, repo: pygit2.Repository) -> None:
         """Read from the repository as it was opened anew: libgit2 never lets go of a pack that it knows."""
@@ -89,7 +90,7 @@ class Objects:
         """An object's content. Raises DamagedImage when it is missing, broken or of another kind.
 
         `verify` compares it with its id. hashlib does so five times as fast as libgit2, whose own check is switched off
-        here; memory blobs go without either, since every page has a hash of its own.
+        here; memory blobs go without either, since every page has a hash of its own, unless these objects are `strict`.
         """
         try:
             pygit2.settings.enable_strict_hash_verification(False)
@@ -102,7 +103,7 @@ class Objects:
             pygit2.settings.enable_strict_hash_verification(True)
         if _KINDS.get(number) != kind:
             raise HostileImage(where, f"object {oid.hex()} is not a {kind.decode()}")
-        if verify and object_id(kind, data) != oid:
+        if (verify or self._strict) and object_id(kind, data) != oid:
             raise DamagedImage(where, f"object {oid.hex()} is damaged: its content has another id")
         return bytes(data)
 

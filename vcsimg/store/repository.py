@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from vcsimg.image.pages import PieceSource
 from vcsimg.image.snapshot import Snapshot
 from vcsimg.store import consolidate, leftovers, message, names, refs, setup
 from vcsimg.store.failures import translated
+from vcsimg.store.fsck import Checker, Progress, Report
 from vcsimg.store.helper import Helper
 from vcsimg.store.identity import identity
 from vcsimg.store.layout import file_path
@@ -23,7 +24,9 @@ from vcsimg.store.load import Loader
 from vcsimg.store.locks import Taken, locked
 from vcsimg.store.objects import BLOB, COMMIT, Entry, Objects, Oid, format_commit
 from vcsimg.store.pack import PackWriter
+from vcsimg.store.prune import Pruned, chosen, prune
 from vcsimg.store.refs import Branch
+from vcsimg.store.salvage import salvage
 from vcsimg.store.source import StoredPieces, differing
 from vcsimg.store.walker import HeldPieces
 from vcsimg.store.walk import newest_first
@@ -226,6 +229,41 @@ class Repository:
             if entry is not None:
                 return entry.oid
         return None
+
+    # Upkeep
+
+    def fsck(self, progress: Progress | None = None) -> Report:
+        """Check every capture, page by page, and git's own objects. Raises StoreError."""
+        with translated(self.path):
+            self._reopen()
+            return Checker(self._git, self.path).run(progress)
+
+    def salvage(self, target: str | Path, report: Report) -> int:
+        """Copy every capture that `report` has nothing against into a new repository. Returns how many. Raises StoreError."""
+        with translated(Path(target)):
+            made = Repository.init(target)
+            return salvage(self.path, self._git, made.path, report.damaged)
+
+    def prune(self, *, keep_every: float | None = None, keep_last: int | None = None, keep_tagged: bool = True) -> Pruned:
+        """Thin the history of all branches: keep the tip of each, its newest `keep_last`, one every `keep_every` seconds, tagged
+        ones, and those that several others come from. Ids of captures after a gap change; their content does not.
+
+        Raises RepositoryBusy when one of the branches is being recorded, StoreError.
+        """
+        if keep_every is None and keep_last is None:
+            raise ValueError("nothing says what to keep")
+        with ExitStack() as locks, translated(self.path):
+            for branch in self.branches():
+                locks.enter_context(self.lock(branch.name))
+            self._reopen()
+            keep = chosen(self._git, every=keep_every, last=keep_last, tagged=keep_tagged)
+            for writer in self._writers.values():
+                writer.close()
+            self._writers.clear()
+            try:
+                return prune(self._git, self._objects, self.path, keep, sync=self._sync)
+            finally:
+                self._reopen()
 
     # Reading
 

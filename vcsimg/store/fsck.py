@@ -1,0 +1,194 @@
+"""Is every capture whole? Each is read as a reader would, from its own tree; what did not change since its parent is known."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pygit2
+
+from vcsimg.errors import ImageError, StoreError
+from vcsimg.image.pages import ImageMemory, Piece
+from vcsimg.image.snapshot import CaptureFacts, Process
+from vcsimg.store import chain as chains
+from vcsimg.store import gitcommand
+from vcsimg.store.layout import chunk_name, file_path
+from vcsimg.store.load import Loader
+from vcsimg.store.objects import Entry, Objects, Oid
+from vcsimg.store.rewrite import oldest_first
+from vcsimg.store.source import CHUNK, StoredFiles, StoredPieces, Trees, differing
+from vcsimg.store.walker import apply
+
+_HELD = 128
+_CAPTURE = re.compile(r"capture [0-9a-f]{12} ")
+Progress = Callable[[int, int], None]
+"""progress(captures checked, captures in all)."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong. `capture`: the first in which it shows, None when it belongs to none."""
+
+    capture: str | None
+    message: str
+
+
+@dataclass
+class Report:
+    """What a check found. `damaged`: captures that cannot be rebuilt wholly, among `checked`."""
+
+    findings: list[Finding] = field(default_factory=list)
+    damaged: set[str] = field(default_factory=set)
+    checked: int = 0
+
+    @property
+    def clean(self) -> bool:
+        return not self.findings
+
+
+@dataclass(slots=True)
+class _Held:
+    links: list[chains.Link]
+    piece: Piece
+    state: int
+
+
+Bad = dict[tuple[int, int], str]
+"""What is wrong with the pieces of a capture, by process and piece."""
+
+
+class Checker:
+    """Checks the captures of a repository, oldest first."""
+
+    def __init__(self, repo: pygit2.Repository, path: Path) -> None:
+        self._repo = repo
+        self._path = path
+        self._objects = Objects(repo, strict=True)
+        self._held: OrderedDict[tuple[int, int], _Held] = OrderedDict()
+        self._files: dict[Oid, str | None] = {}
+        self._bad: dict[str, Bad] = {}
+        self._said: set[str] = set()
+        self.report = Report()
+
+    def run(self, progress: Progress | None = None) -> Report:
+        """Check everything that branches and tags lead to, then have git check its objects. Raises StoreError."""
+        commits = self._commits()
+        for place, commit in enumerate(commits):
+            self._capture(commit)
+            self.report.checked += 1
+            if progress is not None:
+                progress(place + 1, len(commits))
+        self._git()
+        return self.report
+
+    def _commits(self) -> list[pygit2.Commit]:
+        try:
+            return list(oldest_first(self._repo))
+        except (pygit2.GitError, KeyError) as error:
+            self._say(None, f"the history cannot be walked: {error}")
+            return []
+
+    def _say(self, capture: str | None, message: str) -> None:
+        if capture is not None:
+            self.report.damaged.add(capture)
+        key = _CAPTURE.sub("", message)
+        if key not in self._said:
+            self._said.add(key)
+            self.report.findings.append(Finding(capture, message))
+
+    def _capture(self, commit: pygit2.Commit) -> None:
+        name = str(commit.id)
+        root = bytes(commit.tree_id.raw)
+        where = f"capture {name[:12]}"
+        parent = next((one for one in commit.parent_ids if str(one) in self._bad), None)
+        bad: Bad = dict(self._bad[str(parent)]) if parent is not None else {}
+        try:
+            snapshot = Loader(self._objects, root, where).snapshot(CaptureFacts("", 0.0))
+            before = bytes(self._repo[parent].peel(pygit2.Commit).tree_id.raw) if parent is not None else None
+            pids = {process.pid for process in snapshot.processes}
+            bad = {key: message for key, message in bad.items() if key[0] in pids}
+            for process in snapshot.processes:
+                self._memory(process, root, before, bad, where)
+            self._mapped(Trees(self._objects, root, where), where, name)
+        except (ImageError, StoreError) as error:
+            self._say(name, str(error))
+            return  # its children are checked from the start, not relative to it
+        for message in bad.values():
+            self._say(name, message)
+        self._bad[name] = bad
+
+    def _memory(self, process: Process, root: Oid, before: Oid | None, bad: Bad, where: str) -> None:
+        memory = process.memory
+        assert isinstance(memory, ImageMemory)
+        stored = memory.pieces
+        assert isinstance(stored, StoredPieces)
+        numbers = stored.numbers() if before is None else differing(self._objects, before, root, process.pid, where)
+        for number in numbers:
+            key = (process.pid, number)
+            bad.pop(key, None)
+            try:
+                self._piece(stored, key)
+            except ImageError as error:
+                self._held.pop(key, None)
+                bad[key] = str(error)
+
+    def _piece(self, stored: StoredPieces, key: tuple[int, int]) -> None:
+        number = key[1]
+        links = stored.links(number)
+        held = self._held.pop(key, None)
+        if not links:
+            return
+        where = stored.where(number)
+        if held is not None and len(links) > len(held.links) and links[: len(held.links)] == held.links:
+            for link in links[len(held.links) :]:
+                delta = chains.read_delta(self._objects, link, number, where)
+                held.state = apply(held.piece, held.state, delta, where, forward=True)
+            held.links = links
+        else:
+            piece = stored.piece(number)
+            assert piece is not None
+            held = _Held(links, piece, chains.read_delta(self._objects, links[-1], number, where).after)
+        self._held[key] = held
+        if len(self._held) > _HELD:
+            self._held.popitem(last=False)
+
+    def _mapped(self, trees: Trees, where: str, name: str) -> None:
+        top = trees.find(("files",))
+        if top is None:
+            return
+        for fan in trees.list(top.oid).values():
+            for sha256, entry in trees.list(fan.oid).items() if fan.is_tree else ():
+                if entry.oid not in self._files:
+                    self._files[entry.oid] = self._file(trees, sha256, entry, where)
+                message = self._files[entry.oid]
+                if message is not None:
+                    self._say(name, message)
+
+    def _file(self, trees: Trees, sha256: str, entry: Entry, where: str) -> str | None:
+        """What is wrong with the content of a mapped file."""
+        try:
+            files = StoredFiles(self._objects, trees, where)
+            size = files.size(sha256)
+            names = trees.list(entry.oid).keys() if entry.is_tree else set()
+            wanted = {chunk_name(index) for index in range(((size or 0) + CHUNK - 1) // CHUNK)} | {"info"}
+            if size is None or names != wanted or trees.find(file_path(sha256)) != entry:
+                return f"{where} files/{sha256}: it is not complete"
+            hasher = hashlib.sha256()
+            for offset in range(0, size, CHUNK):
+                hasher.update(files.read(sha256, offset, CHUNK))
+            if hasher.hexdigest() != sha256:
+                return f"{where} files/{sha256}: its content has another hash"
+        except ImageError as error:
+            return str(error)
+        return None
+
+    def _git(self) -> None:
+        done = gitcommand.attempt(self._path, "fsck", "--full", "--strict", "--no-dangling", "--no-progress")
+        if done.returncode:
+            for line in (done.stdout + done.stderr).splitlines():
+                if line.strip():
+                    self._say(None, f"git fsck: {line}")

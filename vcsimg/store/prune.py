@@ -1,0 +1,102 @@
+"""Thinning old history: what is left out is gone for good, what is kept is whole, since captures do not need one another."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pygit2
+
+from vcsimg.store import gitcommand
+from vcsimg.store.locks import locked
+from vcsimg.store.objects import Objects
+from vcsimg.store.pack import PackWriter
+from vcsimg.store.rewrite import RefUpdate, oldest_first, rewrite, tips_of
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a pruning did: captures kept and left out, bytes of the repository before and after."""
+
+    kept: int
+    removed: int
+    bytes_before: int
+    bytes_after: int
+
+    @property
+    def freed(self) -> int:
+        return self.bytes_before - self.bytes_after
+
+
+def chosen(repo: pygit2.Repository, *, every: float | None, last: int | None, tagged: bool) -> set[str]:
+    """The captures to keep: of every branch its tip, its newest `last`, one in every `every` seconds; every tagged one if
+    `tagged`; and every one that several others come from."""
+    keep: set[str] = set()
+    children: dict[str, int] = {}
+    for commit in oldest_first(repo):
+        for parent in commit.parent_ids:
+            children[str(parent)] = children.get(str(parent), 0) + 1
+    keep.update(name for name, count in children.items() if count > 1)
+    for name, tip in tips_of(repo):
+        if name.startswith("refs/tags/"):
+            if tagged:
+                keep.add(tip)
+            continue
+        keep.add(tip)
+        slot = None
+        for count, one in enumerate(_line(repo[tip].peel(pygit2.Commit))):
+            now = int(one.commit_time // every) if every else None
+            if (last is not None and count < last) or (now is not None and now != slot):
+                keep.add(str(one.id))
+            slot = now
+    return keep
+
+
+def _line(commit: pygit2.Commit) -> Iterator[pygit2.Commit]:
+    """A capture and its first parents."""
+    yield commit
+    while commit.parent_ids:
+        commit = commit.parents[0]
+        yield commit
+
+
+def prune(repo: pygit2.Repository, objects: Objects, path: Path, keep: Collection[str], *, sync: bool) -> Pruned:
+    """Leave every capture out that is not in `keep`, and free its bytes. The caller holds the locks of all branches.
+
+    References move all at once, when the new commits are durable: killed before, nothing has changed; killed after, the
+    bytes are freed by the next `git gc`. Raises StoreError, OSError.
+    """
+    total = sum(1 for _ in oldest_first(repo))
+    before = _size(path)
+    with locked(path / "vcsimg" / "consolidate.lock", wait=True):
+        writer = PackWriter(path / "objects" / "pack", path / "vcsimg", sync=sync)
+        try:
+            updates = rewrite(repo, objects, lambda name: name in keep, lambda kind, data: writer.add(kind, data))
+            made = writer.finish()
+        except BaseException:
+            writer.abandon()
+            raise
+        if updates:
+            update_references(path, updates)
+        if made is not None:
+            made.unlink()
+        gitcommand.run(path, "repack", "-a", "-d", "-q")
+        gitcommand.run(path, "prune", "--expire=now")
+    kept = sum(1 for _ in oldest_first(pygit2.Repository(str(path))))
+    return Pruned(kept, total - kept, before, _size(path))
+
+
+def update_references(path: Path, updates: Collection[RefUpdate]) -> None:
+    """Move references, all or none. An annotated tag becomes a plain one: it signs a commit that is no more."""
+    lines = ["start"]
+    for update in updates:
+        if update.new is None:
+            lines.append(f"delete {update.name} {update.old}")
+        else:
+            lines.append(f"update {update.name} {update.new} {update.old}")
+    gitcommand.run(path, "update-ref", "--stdin", text="\n".join([*lines, "prepare", "commit", ""]))
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in (path / "objects").rglob("*") if file.is_file())
