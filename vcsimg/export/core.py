@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,40 +31,21 @@ def write_core(snapshot: Snapshot, process: Process, stream: BinaryIO, *, progre
     use stays at a few MiB. Raises AccessError if the process has no memory, DamagedImage or HostileImage if the image cannot be
     used; errors of the stream are the caller's.
     """
-    content = Content(process)
-    extents = _cut_zeros([extent for region in process.regions for extent in content.extents(region)])
-    note_bytes = notes(snapshot, process)
-    start = elf.headers_size(len(extents) + 1)
-    headers = [elf.ProgramHeader(elf.PT_NOTE, 0, start, 0, len(note_bytes), 0, 4)]
-    offset = _page_up(start + len(note_bytes))
-    window_offset = offset + sum(len(extent) for extent in extents if extent.kind is Kind.DATA)
-    window_size = 0
-    for extent in extents:
-        filesz, at = 0, offset
-        if extent.kind is Kind.DATA:
-            filesz = len(extent)
-            offset += filesz
-        elif extent.kind is Kind.ZEROS:
-            filesz, at = len(extent), window_offset
-            window_size = max(window_size, filesz)
-        headers.append(elf.ProgramHeader(elf.PT_LOAD, _flags(extent.region), at, extent.start, filesz, len(extent), PAGE_SIZE))
-    sink = Sink(stream)
-    total = window_offset + window_size
-    sink.data(elf.pack_headers(headers))
-    sink.data(note_bytes)
-    sink.align(PAGE_SIZE)
-    for extent in extents:
-        if extent.kind is not Kind.DATA:
-            continue
-        for length, data in content.chunks(extent):
-            if data is None:
-                sink.zeros(length)
-            else:
-                sink.pages(data)
-            if progress is not None:
-                progress(sink.written, total)
-    sink.zeros(window_size)
-    sink.finish()
+    with Content(process) as content:
+        extents = _cut_zeros([extent for region in process.regions for extent in content.extents(region)])
+        note_bytes = notes(snapshot, process)
+        headers, total = _layout(extents, len(note_bytes))
+        sink = Sink(stream)
+        sink.data(elf.pack_headers(headers))
+        sink.data(note_bytes)
+        sink.align(PAGE_SIZE)
+        for extent in extents:
+            if extent.kind is Kind.DATA:
+                for _ in sink.copy(content.chunks(extent)):
+                    if progress is not None:
+                        progress(sink.written, total)
+        sink.zeros(total - sink.written)
+        sink.finish()
 
 
 def save_core(snapshot: Snapshot, process: Process, path: Path, *, progress: Progress | None = None) -> None:
@@ -77,6 +58,21 @@ def core_name(process: Process) -> str:
     """The default name of a process's core: COMM.PID.core, with only letters that are safe in a file name."""
     name = "".join(char if char.isalnum() or char in "._+-" else "_" for char in process.name).lstrip(".") or "process"
     return f"{name}.{process.pid}.core"
+
+
+def _layout(extents: Sequence[Extent], notes_size: int) -> tuple[list[elf.ProgramHeader], int]:
+    """The program headers, and the size of the whole file: notes, data in order of address, the hole that all zeros share."""
+    start = elf.headers_size(len(extents) + 1)
+    headers = [elf.ProgramHeader(elf.PT_NOTE, 0, start, 0, notes_size, 0, 4)]
+    offset = _page_up(start + notes_size)
+    hole = offset + sum(len(extent) for extent in extents if extent.kind is Kind.DATA)
+    for extent in extents:
+        filesz = 0 if extent.kind is Kind.ABSENT else len(extent)
+        at = hole if extent.kind is Kind.ZEROS else offset
+        headers.append(elf.ProgramHeader(elf.PT_LOAD, _flags(extent.region), at, extent.start, filesz, len(extent), PAGE_SIZE))
+        if extent.kind is Kind.DATA:
+            offset += filesz
+    return headers, hole + max((len(extent) for extent in extents if extent.kind is Kind.ZEROS), default=0)
 
 
 def _cut_zeros(extents: list[Extent]) -> list[Extent]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
+import numpy.typing as npt
 
 from vcsimg.errors import AccessError
 from vcsimg.image.pages import ImageMemory, Memory
@@ -19,6 +21,7 @@ from vcsimg.image.region import Region
 from vcsimg.image.snapshot import Process
 from vcsimg.image.units import PAGE_SIZE, PIECE_SHIFT, PIECE_SIZE, Range
 
+Bytes = npt.NDArray[np.uint8]
 LONG_ZEROS = 256 << 20
 """Zeros of this length and more become an extent of their own: programs reserve gigabytes, and sanitized ones terabytes."""
 
@@ -45,7 +48,7 @@ class Extent:
 
 
 class Content:
-    """The content of one process, region by region. Raises AccessError at once if the process has no memory."""
+    """The content of one process, region by region, as a context manager. Raises AccessError at once if it has no memory."""
 
     def __init__(self, process: Process) -> None:
         if process.memory is None:
@@ -54,7 +57,8 @@ class Content:
         self.memory: Memory = process.memory
         self.image = process.memory if isinstance(process.memory, ImageMemory) else None
         self._numbers = sorted(self.image.pieces.numbers()) if self.image else []
-        self._array = np.zeros(PIECE_SIZE, np.uint8)
+        self._buffers = [np.zeros(PIECE_SIZE, np.uint8) for _ in range(2)]
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="vcsimg-export")
 
     def extents(self, region: Region) -> Iterator[Extent]:
         """The extents of a region, ascending, together the whole of it."""
@@ -67,21 +71,45 @@ class Content:
         if position < region.end:
             yield Extent(region, position, region.end, Kind.ABSENT)
 
+    def __enter__(self) -> Content:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ahead.shutdown()
+
     def chunks(self, extent: Extent) -> Iterator[tuple[int, memoryview | None]]:
         """(length, bytes) of consecutive chunks of a DATA extent, at most 2 MiB each; None instead of bytes: zeros.
 
-        The bytes are valid until the next chunk is asked for. Pages in the middle that cannot be read come as zeros.
+        The bytes are valid until the next chunk is asked for. Pages in the middle that cannot be read come as zeros. While the
+        caller writes a chunk, the next one is read on a thread: unpacking it and writing this one take about as long.
         """
+        spans = self._spans(extent)
+        span = next(spans, None)
+        ready = self._read_ahead(extent.region, span)
+        while span is not None:
+            start, end, _ = span
+            data = ready.result() if ready is not None else None
+            span = next(spans, None)
+            ready = self._read_ahead(extent.region, span)
+            yield end - start, data
+
+    def _read_ahead(self, region: Region, span: tuple[int, int, bool] | None) -> Future[memoryview] | None:
+        if span is None or span[2]:
+            return None
+        self._buffers.reverse()
+        return self._ahead.submit(self._fill, self._buffers[0], region, span[0], span[1])
+
+    def _spans(self, extent: Extent) -> Iterator[tuple[int, int, bool]]:
+        """(start, end, zeros) of consecutive chunks."""
         position = extent.start
         while position < extent.end:
             end = min(extent.end, (position | PIECE_SIZE - 1) + 1)
-            if self._known_zeros(extent.region, position):
+            zeros = self._known_zeros(extent.region, position)
+            if zeros:
                 index = bisect_right(self._numbers, position >> PIECE_SHIFT)
                 following = self._numbers[index] << PIECE_SHIFT if index < len(self._numbers) else extent.end
                 end = min(extent.end, following)
-                yield end - position, None
-            else:
-                yield end - position, self._fill(extent.region, position, end)
+            yield position, end, zeros
             position = end
 
     def _known(self, region: Region) -> Iterator[tuple[int, int, Kind]]:
@@ -139,9 +167,9 @@ class Content:
         index = bisect_left(self._numbers, address >> PIECE_SHIFT)
         return index == len(self._numbers) or self._numbers[index] != address >> PIECE_SHIFT
 
-    def _fill(self, region: Region, start: int, end: int) -> memoryview:
-        self._array[: end - start].fill(0)
-        buffer = self._array.data[: end - start]
+    def _fill(self, array: Bytes, region: Region, start: int, end: int) -> memoryview:
+        array[: end - start].fill(0)
+        buffer = array.data[: end - start]
         position = start
         while position < end:
             position += self._read(region, position, buffer[position - start :])

@@ -56,25 +56,21 @@ def write_raw(snapshot: Snapshot, directory: Path, *, progress: Progress | None 
 
 
 def _write_memory(process: Process, folder: Path, progress: Progress | None) -> None:
-    content = Content(process)
-    extents = [extent for region in process.regions for extent in content.extents(region)]
-    _write(folder / "extents", (f"{extent.start:012x}-{extent.end:012x} {extent.kind.value}\n".encode() for extent in extents))
-    total = sum(len(extent) for extent in extents if extent.kind is Kind.DATA)
-    done = 0
-    for extent in extents:
-        if extent.kind is not Kind.DATA:
-            continue
-        with _create(folder / "memory" / f"{extent.start:012x}-{extent.end:012x}.bin") as stream:
-            sink = Sink(stream)
-            for length, data in content.chunks(extent):
-                if data is None:
-                    sink.zeros(length)
-                else:
-                    sink.pages(data)
-                done += length
-                if progress is not None:
-                    progress(done, total)
-            sink.finish()
+    with Content(process) as content:
+        extents = [extent for region in process.regions for extent in content.extents(region)]
+        _write(folder / "extents", (f"{extent.start:012x}-{extent.end:012x} {extent.kind.value}\n".encode() for extent in extents))
+        total = sum(len(extent) for extent in extents if extent.kind is Kind.DATA)
+        done = 0
+        for extent in extents:
+            if extent.kind is not Kind.DATA:
+                continue
+            with _create(folder / "memory" / f"{extent.start:012x}-{extent.end:012x}.bin") as stream:
+                sink = Sink(stream)
+                for length in sink.copy(content.chunks(extent)):
+                    done += length
+                    if progress is not None:
+                        progress(done, total)
+                sink.finish()
 
 
 def _threads(process: Process) -> Iterator[Record]:

@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,6 +50,15 @@ class Sink:
             else:
                 self.zeros((stop - start) * PAGE_SIZE)
             start = stop
+
+    def copy(self, chunks: Iterable[tuple[int, memoryview | None]]) -> Iterator[int]:
+        """Write chunks of whole pages (None: zeros), and yield the length of each when it is written."""
+        for length, data in chunks:
+            if data is None:
+                self.zeros(length)
+            else:
+                self.pages(data)
+            yield length
 
     def zeros(self, length: int) -> None:
         self._skipped += length
