@@ -95,6 +95,8 @@ def _opened(pid: int, region: Region) -> Iterator[int | None]:
     candidates.append(f"/proc/{pid}/exe")
     for path in candidates:
         try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                continue  # opening a device can have effects
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             continue

@@ -99,6 +99,11 @@ class Harvest:
             kept.append((numbers[inside], rows[inside]))
         self._rows = [(numbers, rows) for numbers, rows in kept if len(numbers)]
 
+    def secured(self, start: int, end: int) -> PageNumbers:
+        """Numbers of the pages in [start, end) that were secured."""
+        numbers = np.concatenate([np.zeros(0, np.int64), *(numbers for numbers, _ in self._rows)])
+        return numbers[(numbers >= start >> PAGE_SHIFT) & (numbers < end >> PAGE_SHIFT)]
+
     def read_later(self, memory_fd: int, ranges: Ranges) -> None:
         """Leave ranges to be read in changes(), from the memory of a process that keeps them: a frozen child."""
         self._later = ranges
@@ -124,9 +129,10 @@ class Harvest:
         for number in sorted(numbers.union(pieces_of(self._later).tolist())):
             update = self._updates.pop(number, Update())
             if pending is not None and pending[0] == number:
-                update.pages.insert(0, pending[1])
-                update.rows.insert(0, pending[2])
-                update.own.insert(0, pending[3])
+                # Last, so that it wins over what was copied before the stop.
+                update.pages.append(pending[1])
+                update.rows.append(pending[2])
+                update.own.append(pending[3])
                 pending = next(later, None)
             change = self._change(number, update, vanished)
             if change is not None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 
 import numpy as np
 
@@ -35,57 +36,61 @@ class WriteProtection:
         """Take the protection off every page: the kernel unregisters all regions when the last reference is closed."""
         os.close(self._uffd)
 
-    def written(self, pagemap_fd: int, eligible: Ranges, regions: RegionMap) -> tuple[Ranges, Ranges]:
+    def written(self, pagemap_fd: int, eligible: Ranges) -> tuple[Ranges, Ranges]:
         """(tracked, written): ranges that were tracked ever since the last call, and what in them was written since then;
         protected again. `eligible`: what may be tracked. What of it is not in `tracked` must be compared."""
         tracked: list[Ranges] = []
         written: list[Ranges] = []
-        for low, high in _intersect(self._armed, eligible):
-            self._scan(pagemap_fd, low, high, regions, tracked, written)
+        armed = ranges_of(_intersect(self._armed, eligible))
+        for low, high in subtract(armed, _unregistered(pagemap_fd, armed)).tolist():
+            try:
+                found = pagemap.scan_written(pagemap_fd, low, high)
+            except PermissionError:
+                # The process changed its map since it was looked at. Part of the range may have been protected again and
+                # what was written there forgotten, so all of it counts as not tracked.
+                continue
+            written.append(found)
+            tracked.append(ranges_of([(low, high)]))
         self._armed = join(tracked)
         return self._armed, join(written)
 
-    def arm(self, pagemap_fd: int, eligible: Ranges, regions: RegionMap, *, file: bool) -> Ranges:
-        """Begin to track what is populated in eligible ranges and not tracked yet. Returns the pages that may have content there;
-        writes after this call will be in written(). `file`: as for populated()."""
-        armed: list[Ranges] = []
+    def register(self, pagemap_fd: int, eligible: Ranges, regions: RegionMap) -> bool:
+        """Make what is eligible known to the userfaultfd, so that arm() can protect it. Returns whether anything was new: then
+        regions may have become one with their neighbours. The process must be stopped: registering a range that no longer is a
+        whole region would cut the region that is there in two, and then mremap(2) of it fails."""
+        fresh = False
+        for low, high in _unregistered(pagemap_fd, eligible).tolist():
+            for region in regions.overlapping(low, high):
+                try:
+                    userfaultfd.register_wp(self._uffd, max(low, region.start), min(high, region.end))
+                    fresh = True
+                except OSError as error:
+                    # EBUSY: the process watches this region itself. EINVAL: it is of a kind that cannot be protected.
+                    if error.errno not in (errno.EBUSY, errno.EINVAL, errno.EPERM):
+                        raise
+        return fresh
+
+    def arm(self, pagemap_fd: int, eligible: Ranges, *, file: bool) -> Ranges:
+        """Begin to track what is populated in eligible, registered ranges and not tracked yet. Returns the pages that may have
+        content there; writes after this call will be in written(). `file`: as for populated()."""
+        armed: list[tuple[int, int]] = []
         for low, high in subtract(eligible, self._armed).tolist():
             for start, end in _pieces(populated(pagemap_fd, low, high, file=file), low, high):
-                armed.append(self._protect(pagemap_fd, start, end, regions))
-        fresh = join(armed)
+                with suppress(PermissionError):
+                    pagemap.scan_written(pagemap_fd, start, end)
+                    armed.append((start, end))
+        fresh = join([ranges_of(armed)])
         self._armed = join([self._armed, fresh])
         # Listed again: a page that was populated after the first look and before its piece was protected would be missed.
         return join([populated(pagemap_fd, low, high, file=file) for low, high in fresh.tolist()])
 
-    def _protect(self, pagemap_fd: int, low: int, high: int, regions: RegionMap) -> Ranges:
-        """Protect a range; returns what of it is now tracked."""
-        try:
-            pagemap.scan_written(pagemap_fd, low, high)
-            return ranges_of([(low, high)])
-        except PermissionError:
-            parts = []
-            for region in regions.overlapping(low, high):
-                start, end = max(low, region.start), min(high, region.end)
-                try:
-                    userfaultfd.register_wp(self._uffd, region.start, region.end)
-                    pagemap.scan_written(pagemap_fd, start, end)
-                except OSError as error:
-                    # EBUSY: the process watches this region itself. EINVAL: cannot be protected. The others: it is gone.
-                    if error.errno not in (errno.EBUSY, errno.EINVAL, errno.ENOMEM, errno.ESRCH, errno.EPERM):
-                        raise
-                else:
-                    parts.append((start, end))
-            return ranges_of(parts)
 
-    def _scan(self, pagemap_fd: int, low: int, high: int, regions: RegionMap, tracked: list[Ranges], written: list[Ranges]) -> None:
-        try:
-            written.append(pagemap.scan_written(pagemap_fd, low, high))
-            tracked.append(ranges_of([(low, high)]))
-        except PermissionError:
-            parts = [(max(low, region.start), min(high, region.end)) for region in regions.overlapping(low, high)]
-            if parts != [(low, high)]:
-                for start, end in parts:
-                    self._scan(pagemap_fd, start, end, regions, tracked, written)
+def _unregistered(pagemap_fd: int, ranges: Ranges) -> Ranges:
+    """What of the ranges is not registered for asynchronous write-protection. Regions that are cost nothing to look at."""
+    wrong = pagemap.WPALLOWED
+    return join(
+        [pagemap.scan(pagemap_fd, low, high, allof=wrong, inverted=wrong, returned=wrong)[:, :2] for low, high in ranges.tolist()]
+    )
 
 
 def _intersect(first: Ranges, second: Ranges) -> list[tuple[int, int]]:

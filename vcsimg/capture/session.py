@@ -89,7 +89,7 @@ class Session:
             with self._held() as helds:
                 for held in helds:
                     if held.pid not in self._captures:
-                        self._add(held.pid, None).prepare("compare")
+                        self._add(held.pid, None).prepare()
                     self._captures[held.pid].secure(held, self.options.engine)
                     parents[held.pid] = procfs.stat(held.pid).ppid
                 tree.read_held(helds)
@@ -119,13 +119,12 @@ class Session:
         pause = 0.0
         for pid in [self.pid, *(procfs.descendants(self.pid) if self.options.tree else ())]:
             try:
-                if pid not in self._captures:
-                    capture = self._add(pid, self._bases.pop(pid, None))
-                    if self.options.engine in ("auto", "wp"):
-                        with hold(pid, timeout=self.options.timeout) as held:
-                            capture.begin_tracking(held)
-                        pause += held.pause
-                self._captures[pid].prepare(self.options.engine)
+                capture = self._captures.get(pid) or self._add(pid, self._bases.pop(pid, None))
+                if capture.wants_tracking(self.options.engine):
+                    with hold(pid, timeout=self.options.timeout) as held:
+                        capture.begin_tracking(held)
+                    pause += held.pause
+                capture.prepare()
             except ProcessError:
                 if pid == self.pid:
                     raise

@@ -8,7 +8,8 @@ finish()    while it runs again: compare, describe; its memory comes as changes,
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,7 @@ _COPY_SPEED = 3e9
 _FORK_SECONDS = 1e-3
 _FORK_SECONDS_PER_BYTE = 20e-3 / (1 << 30)
 
-_OUR_FLAGS = ("uw", "sd")
+_WATCHING = ("uw", "sd")
 """VmFlags that say how a region is watched (userfaultfd write-protection, soft-dirty), not what it is."""
 
 _EVERYWHERE = ranges_of([(0, 1 << 63)])
@@ -63,12 +64,15 @@ class ProcessCapture:
         self._eligible: dict[bool, Ranges] = {False: NO_RANGES, True: NO_RANGES}
         self._mapped: dict[int, MappedFile] = {}
         self._tracker: WriteProtection | None = None
-        self._address_space: dict[int, int] = {}
+        self._address_space = b""
         self._harvest = Harvest(self._shadow, complete=False)
         self._dirty = NO_RANGES
-        self._tracked = NO_RANGES
+        self._tracked = NO_RANGES  # at the last look: what written() spoke of
+        self._steady = NO_RANGES  # since the capture before: what was not written there has not changed
         self._child: FrozenChild | None = None
+        self._unknown: set[int] = set()
         self._precopied = False
+        self._watched = False  # not to be tracked: it cannot be borrowed from, or uses userfaultfd itself
         self.engine = ""
 
     @property
@@ -92,52 +96,62 @@ class ProcessCapture:
         self._complete = True
         self._base = ()
 
-    def prepare(self, engine: str) -> None:
-        """While it runs. Raises ProcessChanged when it ended, or when the pid is another process's now."""
+    def wants_tracking(self, engine: str) -> bool:
+        """While it runs: whether begin_tracking() should be called first. Raises ProcessChanged when it ended, or when the pid is
+        another process's now."""
         if procfs.stat(self.pid).starttime != self.start_ticks:
             raise ProcessChanged(self.pid, "it has ended, and its pid is another process's now")
+        if engine not in ("auto", "wp") or self._watched:
+            self._end_tracking()
+            return False
+        if procfs.auxv(self.pid) != self._address_space:
+            self._end_tracking()  # it called exec: the old address space is gone, and our userfaultfd with it
+        if self._tracker is not None or not (features.available("uffd_wp_async") and features.available("pagemap_scan")):
+            return False
+        self._look(procfs.read_maps(self.pid))
+        return True
+
+    def prepare(self) -> None:
+        """While it runs."""
         self._state.prepare()
         self._look(procfs.read_maps(self.pid))
         self._harvest = Harvest(self._shadow, complete=self._complete)
         self._dirty = NO_RANGES
         self._precopied = False
-        if engine not in ("auto", "wp"):
-            self._end_tracking()
-        if procfs.auxv(self.pid) != self._address_space:
-            self._end_tracking()  # it called exec: the old address space is gone, and our userfaultfd with it
         if self._tracker is not None:
             with _opened(self.pid, "pagemap") as pagemap_fd, _opened(self.pid, "mem") as memory_fd:
                 written = self._collect(pagemap_fd)
-                fresh = [
-                    self._tracker.arm(pagemap_fd, self._eligible[file], self._plan.regions, file=file) for file in (False, True)
-                ]
+                fresh = [self._tracker.arm(pagemap_fd, self._eligible[file], file=file) for file in (False, True)]
                 self._dirty = join([written, *fresh])
                 if _size(self._dirty) <= _PRECOPY_LIMIT:
                     self._harvest.secure(memory_fd, page_numbers(self._dirty))
                     self._dirty = NO_RANGES
                     self._precopied = True
 
-    def begin_tracking(self, held: HeldProcess) -> bool:
-        """Borrow a thread for one userfaultfd(2), so that the next prepare() can write-protect. Returns whether it is possible."""
-        if self._tracker is not None:
-            return True
-        if not features.available("uffd_wp_async") or not features.available("pagemap_scan") or held.can_borrow is not None:
-            return False
+    def begin_tracking(self, held: HeldProcess) -> None:
+        """While it is stopped: borrow a thread for one userfaultfd(2), so that prepare() can write-protect. Where it cannot be borrowed, the
+        process is not tracked."""
         try:
             uffd = open_userfaultfd(held)
         except BorrowError:
-            return False
+            self._watched = True
+            return
         self._tracker = WriteProtection(uffd)
         self._address_space = procfs.auxv(self.pid)
-        return True
+        regions = procfs.read_maps(self.pid)
+        if self._same(regions):
+            self._tracker.register(held.pagemap, join(self._eligible.values()), self._plan.regions)
 
     def secure(self, held: HeldProcess, engine: str) -> None:
         """While it is stopped: everything that would be lost when it runs on."""
-        regions = procfs.read_maps(self.pid)
-        if not self._same(regions):
-            self._look(regions)
+        self._look(procfs.read_maps(self.pid), stopped=True)
         before = self._tracked
-        written = self._collect(held.pagemap) if self._tracker is not None else NO_RANGES
+        written = NO_RANGES
+        if self._tracker is not None:
+            written = self._collect(held.pagemap)
+            if self._tracker.register(held.pagemap, join(self._eligible.values()), self._plan.regions):
+                self._look(procfs.read_maps(self.pid), stopped=True)  # new regions have become one with their neighbours
+        self._steady = ranges_of(_common(before, self._tracked))
         if self._precopied and not np.array_equal(before, self._tracked):
             self._harvest.keep_only(self._tracked)
         dirty = join([written, self._dropped(held.pagemap), *(clip(self._dirty, *pair) for pair in self._tracked.tolist())])
@@ -169,9 +183,12 @@ class ProcessCapture:
     def finish(self, parent: int) -> tuple[Process, dict[str, FileContent]]:
         """While it runs again. The changes of the process that is returned must be read before release()."""
         facts = self._state.finish()
+        self._complete_flags()
+        # A process that uses userfaultfd itself would find its own registrations refused (EBUSY) because of ours.
+        self._watched = self._watched or any(record.get("kind") == "userfaultfd" for record in facts.state.get("files", ()))
         mapped = tuple({(file.device, file.inode): file for file in self._mapped.values()}.values())
         contents = {start: content for start, file in self._mapped.items() if (content := self._files.content(file)) is not None}
-        vanished = subtract(_EVERYWHERE, self._tracked)
+        vanished = subtract(_EVERYWHERE, self._steady)
         everything = join([ranges_of((region.start, region.end) for region in self._plan.regions if region.end < 1 << 63)])
         process = Process(
             pid=self.pid,
@@ -192,16 +209,34 @@ class ProcessCapture:
         if child is not None:
             child.close()
 
-    def _look(self, regions: Sequence[Region]) -> None:
-        """Take over a new map. Its VmFlags cost a walk of all page tables, so they are read only when the map has changed."""
+    def _look(self, regions: Sequence[Region], *, stopped: bool = False) -> None:
+        """Take over a new map.
+
+        VmFlags cost a walk of all page tables (11 ms per GiB), so they are read only when the map has changed, and of a stopped
+        process not at all: what is not known from before is looked up in finish().
+        """
         if self._same(regions):
             return
-        flags = procfs.read_smaps_flags(self.pid)
-        named = RegionMap(
-            replace(region, flags=tuple(flag for flag in flags.get(region.start, ()) if flag not in _OUR_FLAGS))
-            for region in regions
-        )
-        plan = Plan(named, self._exclude)
+        known: Callable[[Region], tuple[str, ...] | None]
+        if stopped:
+            known = self._known_flags
+            if any(known(region) is None and _may_be_device(self.pid, region) for region in regions):
+                stopped = False  # reading device memory can have effects: better a longer pause
+        if not stopped:
+            flags = procfs.read_smaps_flags(self.pid)
+            known = lambda region: flags.get(region.start, ())  # noqa: E731
+        self._unknown = {region.start for region in regions if known(region) is None}
+        self._take(RegionMap(replace(region, flags=_own_flags(known(region) or ())) for region in regions))
+
+    def _known_flags(self, region: Region) -> tuple[str, ...] | None:
+        """Flags of the part of an old region that a new one is; None if it is none."""
+        old = self._plan.regions.find(region.start)
+        if old is None or old.end < region.end or (old.perms, old.inode) != (region.perms, region.inode):
+            return None
+        return old.flags
+
+    def _take(self, regions: RegionMap) -> None:
+        plan = Plan(regions, self._exclude)
         self._mapped = {}
         for region in plan.of(Kind.FILE):
             file = self._files.lookup(self.pid, region)
@@ -214,22 +249,39 @@ class ProcessCapture:
             for file, kind in ((False, Kind.ANONYMOUS), (True, Kind.FILE))
         }
 
+    def _complete_flags(self) -> None:
+        """Look up the flags of regions that were new when the process was stopped, as far as they are still there."""
+        if not self._unknown:
+            return
+        flags = procfs.read_smaps_flags(self.pid)
+        now = {(region.start, region.end, region.perms) for region in procfs.read_maps(self.pid)}
+        self._plan.regions = RegionMap(
+            replace(region, flags=_own_flags(flags.get(region.start, ())))
+            if region.start in self._unknown and (region.start, region.end, region.perms) in now
+            else region
+            for region in self._plan.regions
+        )
+        self._unknown = set()
+
     def _same(self, regions: Sequence[Region]) -> bool:
         mine = self._plan.regions.regions
         return len(mine) == len(regions) and all(replace(old, flags=()) == new for old, new in zip(mine, regions, strict=True))
 
     def _collect(self, pagemap_fd: int) -> Ranges:
         assert self._tracker is not None
-        self._tracked, written = self._tracker.written(pagemap_fd, join(self._eligible.values()), self._plan.regions)
+        self._tracked, written = self._tracker.written(pagemap_fd, join(self._eligible.values()))
         return written
 
     def _dropped(self, pagemap_fd: int) -> Ranges:
-        """Tracked pages of file regions that had own content and may be the file's again. MADV_DONTNEED leaves the mark of protection
-        behind in file regions (mm/memory.c, zap_install_uffd_wp_if_needed), so the scan does not report them; and that mark looks
-        like a page that is swapped out. So all that are not in memory as own pages are read again."""
+        """Tracked pages of file regions that had own content, at the last capture or when copied just now, and may have none now.
+
+        MADV_DONTNEED leaves the mark of protection behind in file regions (mm/memory.c, zap_install_uffd_wp_if_needed), so the scan
+        does not report them; and that mark looks like a page that is swapped out. All that are not in memory as own pages are read
+        again.
+        """
         suspects = []
         for low, high in _common(self._eligible[True], self._tracked):
-            own = self._shadow.own_pages(low, high)
+            own = np.union1d(self._shadow.own_pages(low, high), self._harvest.secured(low, high))
             if len(own):
                 found = populated(pagemap_fd, low, high, file=True, swapped=False)
                 suspects.append(own[~np.isin(own, page_numbers(found))])
@@ -260,7 +312,7 @@ class ProcessCapture:
         regions = [
             (region.start, region.end)
             for region in self._plan.of(Kind.ANONYMOUS, Kind.FILE)
-            if (region.start, region.end) not in kept or "wf" in region.flags
+            if (region.start, region.end) not in kept or "wf" in region.flags or region.start in self._unknown
         ]
         return join([ranges_of(regions)])
 
@@ -279,6 +331,20 @@ class ProcessCapture:
 def _common(first: Ranges, second: Ranges) -> list[tuple[int, int]]:
     """What lies in both, as pairs."""
     return [(int(low), int(high)) for pair in first.tolist() for low, high in clip(second, *pair)]
+
+
+def _own_flags(flags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(flag for flag in flags if flag not in _WATCHING)
+
+
+def _may_be_device(pid: int, region: Region) -> bool:
+    """Whether a shared file region may be of something else than a regular file."""
+    if not region.shared or not region.has_file:
+        return False
+    try:
+        return not stat.S_ISREG(os.stat(f"/proc/{pid}/root{region.name.removesuffix(' (deleted)')}").st_mode)
+    except OSError:
+        return not region.deleted  # memfd, SysV and the like: made by the kernel, never a device
 
 
 def _size(ranges: Ranges) -> int:
