@@ -214,6 +214,21 @@ class Borrowed:
         """Write memory of the process, whatever its protection. Raises OSError (EIO) where nothing is mapped."""
         os.pwrite(self._memory, data, address)
 
+    def registers_for(self, code: int) -> RegisterWords:
+        """Registers with which the thread can be made to run code of ours at an address. A `ret` there leads home when we are dead, to
+        which it may go with another system call first: `jmp` to the address `call`."""
+        registers = RegisterBuffer(*self._rest)
+        registers[RIP] = code
+        if self._saved is not None:
+            registers[RSP] = self._top
+        self._ran = True
+        return registers
+
+    @property
+    def call(self) -> int:
+        """Where the process has `syscall; ret`, or `syscall` if it has no way home."""
+        return self._code.call
+
     # The way home
 
     def _leave_sequence(self, own: RegisterWords) -> None:
@@ -319,16 +334,12 @@ class Borrowed:
 
     def _call(self, number: int, args: Sequence[int]) -> int:
         """The raw result of one system call: an address as it is, or a negative errno."""
-        registers = RegisterBuffer(*self._rest)
-        registers[RIP] = self._code.call
-        if self._saved is not None:
-            registers[RSP] = self._top
+        registers = self.registers_for(self._code.call)
         registers[RAX] = number
         for index, value in zip(ARGUMENTS, args, strict=False):
             registers[index] = value % WORD
         with deferred():
             self.thread.store(registers)
-            self._ran = True
             self._resume(ptrace.PTRACE_SYSCALL)
             self._resume(ptrace.PTRACE_SYSCALL)
             result = int(self.thread.buffer[RAX])
@@ -337,10 +348,7 @@ class Borrowed:
     def _run_loop(self, arena: Arena, quiet: int, calls: Sequence[tuple[int, Sequence[int]]]) -> list[int]:
         table = b"".join(stub.CALL.pack(number, *(arg % WORD for arg in args), *[0] * (6 - len(args))) for number, args in calls)
         os.pwrite(self._memory, table, arena.start + _TABLE)
-        registers = RegisterBuffer(*self._rest)
-        registers[RIP] = arena.start + stub.LOOP
-        if self._saved is not None:
-            registers[RSP] = self._top
+        registers = self.registers_for(arena.start + stub.LOOP)
         registers[stub.TABLE] = arena.start + _TABLE
         registers[stub.RESULTS] = arena.start + _RESULTS
         registers[stub.COUNT] = len(calls)
@@ -350,7 +358,6 @@ class Borrowed:
         with deferred():
             self.thread.store(registers)
             self._set_mask(_ALL_SIGNALS & ~(1 << (quiet - 1)))
-            self._ran = True
             self._resume(ptrace.PTRACE_CONT, quiet)
             self._set_mask(_ALL_SIGNALS)
         results = os.pread(self._memory, len(calls) * stub.RESULT.size, arena.start + _RESULTS)
