@@ -114,6 +114,16 @@ def test_a_stack_that_grows_down() -> None:
     assert kinds([anonymous(100, 4, name="[stack]")], [anonymous(98, 6, name="[stack]")]) == [("grew",)]
 
 
+def test_a_heap_in_two_parts_has_grown() -> None:
+    """The kernel does not join the new part to the old one while that is watched for writes."""
+    heap, more = anonymous(10, 4, name="[heap]"), anonymous(14, 2, name="[heap]")
+    assert kinds([heap], [heap, more]) == [("grew", "split")]
+    assert kinds([heap, more], [heap]) == [("shrank", "merged")]
+    stack = [anonymous(start, 2, name="[stack]") for start in (16, 18, 20)]
+    assert kinds(stack[2:], stack) == [("grew", "split")]
+    assert kinds([anonymous(10, 4)], [anonymous(10, 4), anonymous(14, 2)]) == [("appeared",)]
+
+
 def test_names_and_flags() -> None:
     assert kinds([anonymous(10, 4)], [anonymous(10, 4, name="[anon:pool]")]) == [("name",)]
     assert kinds([anonymous(10, 4, flags=("rd",))], [anonymous(10, 4, flags=("rd", "dd"))]) == [("flags",)]

@@ -6,9 +6,10 @@ Regions of the same mapping are found by overlap: an mprotect in the middle of a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 
 from vcsimg.history.changes import RegionChange
-from vcsimg.image.region import Region
+from vcsimg.image.region import Region, RegionMap
 from vcsimg.image.snapshot import Process
 
 _Regions = tuple[Region, ...]
@@ -71,11 +72,33 @@ def _groups(a: Process, b: Process) -> list[tuple[_Regions, _Regions]]:
         if two.start not in of_b:
             groups[index][1].append(two)
             of_b[two.start] = index
+    _join_neighbours(a.regions, of_a, [group[0] for group in groups])
+    _join_neighbours(b.regions, of_b, [group[1] for group in groups])
     groups += [([region], []) for region in a.regions if region.start not in of_a]
     groups += [([], [region]) for region in b.regions if region.start not in of_b]
     out = [(tuple(before), tuple(after)) for before, after in groups]
     out.sort(key=lambda group: ((group[0] or group[1])[0].start, not group[0]))
     return out
+
+
+def _join_neighbours(regions: RegionMap, group_of: dict[int, int], members: list[list[Region]]) -> None:
+    """Give a region without a partner to the group of its neighbour, if both are parts of the heap or of a stack.
+
+    The kernel keeps two regions where one has grown while the old part is watched for writes (userfaultfd).
+    """
+    pairs = [(one, two) for one, two in pairwise(regions) if one.end == two.start and one.name == two.name and _grows(one)]
+    for one, two in pairs:
+        if one.start in group_of and two.start not in group_of:
+            group_of[two.start] = group_of[one.start]
+            members[group_of[one.start]].append(two)
+    for one, two in reversed(pairs):
+        if two.start in group_of and one.start not in group_of:
+            group_of[one.start] = group_of[two.start]
+            members[group_of[two.start]].insert(0, one)
+
+
+def _grows(region: Region) -> bool:
+    return not region.has_file and region.name.startswith(("[heap", "[stack"))
 
 
 def _kinds(before: _Regions, after: _Regions, backing: tuple[_Backing, _Backing]) -> tuple[str, ...]:
