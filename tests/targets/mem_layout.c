@@ -5,14 +5,18 @@
  * area: SIZE bytes, the byte at i is (i * 7 + i / 4096) mod 251, then a page without access; two pages that are read-only, two without
  * access; `end`: where two pages end and a hole begins.
  * Then commands, one a line: "sum A N" prints a checksum of its own bytes [A, A+N); "ignored" tells whether it ignores SIGSEGV
- * (MEM_IGNORE makes it so); "exec" runs itself again; "exit" ends. */
+ * (MEM_IGNORE makes it so); "exec" runs itself again; "exit" ends.
+ * Compiled with -DSECCOMP, it has a seccomp filter, which allows everything. */
 #define _GNU_SOURCE
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 static uint64_t checksum(const unsigned char *p, size_t n)
@@ -46,6 +50,12 @@ int main(int argc, char **argv)
 
 	if (getenv("MEM_IGNORE"))
 		signal(SIGSEGV, SIG_IGN);
+#ifdef SECCOMP
+	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog filter = {1, &allow};
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
+#endif
 	printf("%lu %zu %lu %lu %lu\n", (unsigned long)area, size, (unsigned long)readonly, (unsigned long)hidden,
 	       (unsigned long)(edge + 2 * 4096));
 	fflush(stdout);

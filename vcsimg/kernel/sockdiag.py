@@ -46,8 +46,7 @@ class UnixDiag:
         """Raises OSError where the kernel has no sock_diag."""
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
 
-    def close(self) -> None:
-        """Close the netlink socket."""
+    def __del__(self) -> None:
         self._socket.close()
 
     def ask(self, inode: int) -> UnixSocket:

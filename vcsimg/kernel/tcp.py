@@ -12,6 +12,7 @@ from typing import NamedTuple
 _REPAIR, _REPAIR_QUEUE, _QUEUE_SEQ, _TIMESTAMP, _REPAIR_WINDOW = 19, 20, 21, 24, 29
 _REPAIR_ON, _REPAIR_OFF_NO_PROBE = 1, -1
 _NO_QUEUE, _RECV_QUEUE, _SEND_QUEUE = 0, 1, 2
+_TIMESTAMPS, _IN_MICROSECONDS = 1, 64  # TCPI_OPT_TIMESTAMPS, TCPI_OPT_USEC_TS
 _WINDOW_SIZE = 20
 _SIOCOUTQNSD = 0x894B
 _INFO_SIZE = 104
@@ -70,7 +71,7 @@ def connection(handle: socket.socket) -> Connection:
             mss=handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG),
             send_scale=info[6] & 0xF,
             receive_scale=info[6] >> 4,
-            timestamp=_timestamp_offset(handle) if options & 1 else None,
+            timestamp=_timestamp_offset(handle) if options & (_TIMESTAMPS | _IN_MICROSECONDS) == _TIMESTAMPS else None,
             window=_window(handle),
         )
     finally:
@@ -97,7 +98,10 @@ def _window(handle: socket.socket) -> bytes | None:
 
 
 def _timestamp_offset(handle: socket.socket) -> int:
-    """How far the connection's timestamps are ahead of CLOCK_MONOTONIC in milliseconds: unlike the timestamps, it stays the same."""
+    """How far the connection's timestamps are ahead of CLOCK_MONOTONIC in milliseconds: unlike the timestamps, it stays the same.
+
+    One too small, sometimes: since Linux 6.7 the kernel clears bit 0 of what it answers (do_tcp_getsockopt).
+    """
     while True:
         before = time.monotonic_ns() // 1_000_000
         now = handle.getsockopt(socket.IPPROTO_TCP, _TIMESTAMP) & 0xFFFFFFFF

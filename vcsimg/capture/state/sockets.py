@@ -22,6 +22,8 @@ from vcsimg.kernel.sockdiag import UnixDiag, UnixSocket
 _ESTABLISHED, _CLOSE, _LISTEN = 1, 7, 10
 _SCOPED = (socket.AF_INET, socket.AF_INET6)
 _CONNECTION = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+_REMEMBERED = 10_000
+"""Connections."""
 _QUIET = frozenset((socket.AF_UNIX, socket.AF_INET, socket.AF_INET6))
 """Families whose sockets are nothing but what is read here."""
 
@@ -56,6 +58,7 @@ class SocketProbe:
         self._found: dict[int, _Found] = {}
         self._diag: UnixDiag | None = None
         self._repair = True
+        self._offsets: dict[int, int | None] = {}
 
     def wants(self, descriptor: Descriptor) -> bool:
         return descriptor.type == "socket"
@@ -80,7 +83,7 @@ class SocketProbe:
             if handle.family == socket.AF_UNIX:
                 self._read_unix(descriptor, found)
             if handle.family in _SCOPED and handle.type == socket.SOCK_STREAM and handle.proto == socket.IPPROTO_TCP:
-                self._read_tcp(handle, found)
+                self._read_tcp(descriptor.where.inode, handle, found)
             if handle.family == socket.AF_NETLINK:
                 found.groups = sockets.memberships(handle)
             if not found.listening:
@@ -98,7 +101,7 @@ class SocketProbe:
             reason = "it is in another network namespace" if error.errno == errno.ENOENT else str(error.strerror)
             found.troubles.append(f"its peer cannot be found: {reason}")
 
-    def _read_tcp(self, handle: socket.socket, found: _Found) -> None:
+    def _read_tcp(self, inode: int, handle: socket.socket, found: _Found) -> None:
         found.tcp_state = tcp.state(handle)
         if found.listening:
             waiting, found.backlog = tcp.accept_queue(handle)
@@ -108,9 +111,15 @@ class SocketProbe:
         (found.unsent,) = struct.unpack("i", fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4)))
         if found.tcp_state == _ESTABLISHED and self._repair:
             try:
-                found.connection = tcp.connection(handle)
+                found.connection = self._measured_once(inode, tcp.connection(handle))
             except PermissionError:
                 self._repair = False
+
+    def _measured_once(self, inode: int, connection: tcp.Connection) -> tcp.Connection:
+        """The offset of the timestamps never changes, but measuring it has an error: the first measurement counts."""
+        if len(self._offsets) > _REMEMBERED:
+            self._offsets.clear()
+        return connection._replace(timestamp=self._offsets.setdefault(inode, connection.timestamp))
 
     def _read_queue(self, carrier: int, handle: socket.socket, found: _Found, table: Mapping[int, Descriptor]) -> None:
         poll = select.poll()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ Value = TypeVar("Value")
 
 _STACK = struct.Struct("<QixxxxQ")
 """stack_t: address, flags, size."""
+_ESCAPE = re.compile(r"\\([n\\])")
 _RESTARTS = (x86_64.ERESTARTSYS, x86_64.ERESTARTNOINTR, x86_64.ERESTARTNOHAND, x86_64.ERESTART_RESTARTBLOCK)
 _SHARED_TABLES = ((kcmp.FILES, "file descriptors"), (kcmp.FS, "current directory, root and umask"))
 
@@ -199,7 +201,7 @@ def _tried(read: Callable[[int], Value], tid: int) -> Value | None:
 
 def _unescaped(name: str) -> str:
     """A name as it was before the kernel escaped newlines and backslashes in a status file."""
-    return name.replace("\\n", "\n").replace("\\\\", "\\")
+    return _ESCAPE.sub(lambda found: "\n" if found[1] == "n" else "\\", name)
 
 
 def _apart(pid: int, tid: int) -> list[str]:

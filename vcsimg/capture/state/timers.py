@@ -58,7 +58,7 @@ class TimersReader:
                 report.add("timers", IntervalTimer(which, remaining, seconds * 1_000_000 + micro))
         if self._text is None:
             report.unsaved("POSIX timers", "this kernel has no /proc/PID/timers")
-        for timer in self._posix:
+        for timer in sorted(self._posix, key=lambda timer: int(timer.found[1])):
             report.add("timers", self._item(timer))
             if timer.gettime.result != 0:
                 report.unsaved(f"POSIX timer {int(timer.found[1])}", "no system call could be borrowed to read its time")

@@ -93,7 +93,7 @@ class Tcp(Item, kind="tcp"):
     """State of an established connection, as TCP_REPAIR gives it to the privileged (tcp(7), linux/tcp.h).
 
     `options`: TCPI_OPT_* bits of tcp_info; `window`: struct tcp_repair_window; `timestamp`: offset of the connection's
-    timestamps to CLOCK_MONOTONIC, in units of its timestamps. `unsent`: bytes at the end of `sending` that were not sent yet.
+    timestamps to CLOCK_MONOTONIC in milliseconds (absent: none in use, or in microseconds). `unsent`: bytes at the end of `sending` that were not sent yet.
     """
 
     fd: int
