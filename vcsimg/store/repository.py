@@ -14,7 +14,7 @@ import pygit2
 from vcsimg.errors import RepositoryBusy, StoreError, UnknownRevision
 from vcsimg.image.pages import PieceSource
 from vcsimg.image.snapshot import Snapshot
-from vcsimg.store import consolidate, leftovers, message, names, refs, setup
+from vcsimg.store import consolidate, leftovers, message, names, refs, remotes, setup
 from vcsimg.store.failures import translated
 from vcsimg.store.fsck import Checker, Progress, Report
 from vcsimg.store.helper import Helper
@@ -28,8 +28,8 @@ from vcsimg.store.prune import Pruned, chosen, prune
 from vcsimg.store.refs import Branch
 from vcsimg.store.salvage import salvage
 from vcsimg.store.source import StoredPieces, differing
-from vcsimg.store.walker import HeldPieces
 from vcsimg.store.walk import newest_first
+from vcsimg.store.walker import HeldPieces
 from vcsimg.store.writer import Writer
 
 Sync = Literal["capture", "none"]
@@ -63,6 +63,8 @@ class Repository:
         pygit2.settings.enable_fsync_gitdir(self._sync)
         self._git = setup.open_git(path)
         self._objects = Objects(self._git)
+        self._promisor = remotes.promisor(self._git)
+        self._complete: set[str] = set()
         self._writers: dict[str, Writer] = {}
         self._helper: Helper | None = None
         self._commits = 0
@@ -90,6 +92,19 @@ class Repository:
         with translated(Path(explicit) if explicit is not None else start):
             found = setup.find(start, Path(explicit) if explicit is not None else None)
             return cls(found.absolute(), sync=sync)
+
+    @classmethod
+    def clone(
+        cls, url: str, path: str | Path, *, light: bool = False, depth: int | None = None, progress: bool = False
+    ) -> Repository:
+        """Copy a repository from any place that git can fetch from. `depth`: only so many captures of each branch.
+
+        `light`: no contents yet; those of a capture are fetched when it is loaded. Raises StoreError.
+        """
+        path = Path(path).absolute()
+        with translated(path):
+            remotes.clone(url, path, light=light, depth=depth, progress=progress)
+        return cls(path)
 
     def close(self) -> None:
         """End its threads and its helper, and leave few packs behind. It can be used again."""
@@ -200,6 +215,7 @@ class Repository:
     def _reopen(self) -> None:
         self._git = setup.open_git(self.path)
         self._objects.use(self._git)
+        self._promisor = remotes.promisor(self._git)
         self._packs = {pack.path.name for pack in consolidate.candidates(self._pack_directory)}
 
     def _write(self, writer: Writer, pack: PackWriter, snapshot: Snapshot, parents: Sequence[str], text: str) -> str:
@@ -229,6 +245,36 @@ class Repository:
             if entry is not None:
                 return entry.oid
         return None
+
+    # Other copies
+
+    def fetch(self, remote: str = remotes.ORIGIN, *, progress: bool = False) -> None:
+        """Get new captures from a remote. Raises StoreError."""
+        remotes.fetch(self.path, remote, progress=progress)
+        self._reopen()
+
+    def push(
+        self, remote: str = remotes.ORIGIN, branches: Sequence[str] = (), *, confirmed: bool = False, progress: bool = False
+    ) -> None:
+        """Send branches (none named: all) to a remote, a name or a URL. The first push to a place must be `confirmed`, since
+        memory holds secrets. Raises StoreError."""
+        remotes.push(self.path, remote, branches, confirmed=confirmed, progress=progress)
+
+    def bundle(self, file: str | Path, revisions: Sequence[str] = ()) -> None:
+        """Write captures with their history (none named: all) into one file, for `clone` and `fetch`. Raises StoreError."""
+        remotes.bundle(self.path, Path(file), revisions)
+
+    def complete(self, rev: str) -> int:
+        """Fetch what a light clone lacks of a capture; `load` does so too. Returns how many objects. Raises StoreError."""
+        if self._promisor is None or rev in self._complete:
+            return 0
+        with translated(self.path):
+            root = self._root(rev)
+            fetched = remotes.complete(self._git, self._objects, self.path, self._promisor, root, f"capture {rev[:12]}")
+            if fetched:
+                self._reopen()
+            self._complete.add(rev)
+        return fetched
 
     # Upkeep
 
@@ -289,6 +335,7 @@ class Repository:
 
     def _load(self, rev: str, source: Callable[[int, StoredPieces], PieceSource] | None) -> Snapshot:
         commit = self._commit(rev)
+        self.complete(str(commit.id))
         with translated(self.path):
             _, _, trailers = message.parse(commit.message)
             loader = Loader(self._objects, bytes(commit.tree_id.raw), f"capture {str(commit.id)[:12]}")

@@ -35,6 +35,9 @@ _CONFIG: tuple[tuple[str, str], ...] = (
     ("receive.denyNonFastForwards", "true"),
     # What a kill -9 or a power cut leaves behind must be found, not trusted.
     ("transfer.fsckObjects", "true"),
+    # A light clone of this repository asks for the blobs of single captures.
+    ("uploadpack.allowFilter", "true"),
+    ("uploadpack.allowAnySHA1InWant", "true"),
     ("core.fsync", "all"),
 )
 
@@ -120,6 +123,8 @@ def open_git(path: Path) -> pygit2.Repository:
     if git_directory(path) is None:
         raise RepositoryMissing(str(path))
     try:
+        # Of a partial clone's objects, those that are missing are fetched before they are read: see remotes.
+        pygit2.settings.set_extensions(["partialclone"])
         repo = pygit2.Repository(str(path))
     except pygit2.GitError as error:
         remedy = None
