@@ -225,6 +225,11 @@ class Borrowed:
         return registers
 
     @property
+    def overwritten(self) -> tuple[int, bytes]:
+        """Where the way home lies for the time of the borrowing, and the bytes that belong there."""
+        return self._saved or (0, b"")
+
+    @property
     def call(self) -> int:
         """Where the process has `syscall; ret`, or `syscall` if it has no way home."""
         return self._code.call

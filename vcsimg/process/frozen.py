@@ -7,8 +7,8 @@ killed. What makes it invisible to its parent:
 * CLONE_FILES: it holds no descriptors of its own, so a pipe or socket that the parent closes is closed;
 * SysV semaphore undos, robust lists and the address to clear at exit are not inherited (kernel/fork.c, copy_process).
 
-It cannot run the program by mistake: it is born in code that does nothing but exit, so if vcsimg is killed, it ends. It is then left as a zombie of
-its parent, without memory; close() leaves none.
+It cannot run the program by mistake: it is born in code that does nothing but exit, so if vcsimg is killed, it ends. It is then
+left as a zombie of its parent, without memory; close() leaves none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vcsimg.errors import BorrowError, ProcessChanged, ProcessError
 from vcsimg.image.units import PAGE_SIZE
 from vcsimg.kernel import ptrace
 from vcsimg.kernel.syscalls import NR
-from vcsimg.kernel.x86_64 import ARGUMENTS, NO_SYSTEM_CALL, ORIG_RAX, RAX, RIP, RegisterBuffer, is_error, signed
+from vcsimg.kernel.x86_64 import ARGUMENTS, RAX, is_error, signed
 from vcsimg.process import stopping
 from vcsimg.process.held import HeldProcess, hold
 
@@ -40,11 +40,11 @@ _SECONDS = 30.0
 #       syscall                 clone
 #       test   eax, eax
 #       jz     child
-#       int3                    the parent is stopped before this, at the exit of the system call
+#       ret                     the parent is stopped before this; it leads home should we die now
 # child: xor   edi, edi
 #       mov    eax, 231         exit_group
 #       syscall
-_BIRTH = bytes.fromhex("0f05 85c0 7401 cc 31ff b8e7000000 0f05")
+_BIRTH = bytes.fromhex("0f05 85c0 7401 c3 31ff b8e7000000 0f05")
 
 
 class FrozenChild:
@@ -54,7 +54,7 @@ class FrozenChild:
         self.parent = parent
         self.pid = pid
         self._inner_pid = inner_pid
-        self.memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        self.memory = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
         self.pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
@@ -79,10 +79,8 @@ def fork_frozen(held: HeldProcess) -> FrozenChild:
             borrowed.write(code, _BIRTH)
             ptrace.call(_PTRACE_SETOPTIONS, thread.tid, 0, _OPTIONS | _PTRACE_O_TRACECLONE)
             try:
-                registers = RegisterBuffer(*thread.buffer)
-                registers[RIP] = code
+                registers = borrowed.registers_for(code)
                 registers[RAX] = NR["clone"]
-                registers[ORIG_RAX] = NO_SYSTEM_CALL
                 for index, value in zip(ARGUMENTS, (_CLONE_FILES, 0, 0, 0, 0), strict=False):
                     registers[index] = value
                 thread.store(registers)
@@ -107,8 +105,11 @@ def fork_frozen(held: HeldProcess) -> FrozenChild:
         if is_error(result):
             error = -signed(result)
             raise BorrowError(held.pid, f"it cannot fork: {os.strerror(error)}", errno=error)
+        address, own = borrowed.overwritten
     try:
-        return FrozenChild(held.pid, child, result)
+        frozen = FrozenChild(held.pid, child, result)
+        os.pwrite(frozen.memory, own, address)
+        return frozen
     except OSError as error:
         os.kill(child, 9)
         raise BorrowError(held.pid, f"its frozen child cannot be read: {error.strerror}", errno=error.errno) from None
