@@ -60,12 +60,8 @@ def parse_stat(content: bytes) -> Stat:
 
 def parse_status(content: bytes) -> dict[str, str]:
     """Lines of status by their name, values stripped. The kernel escapes newlines and backslashes in the process's name."""
-    found = {}
-    for line in content.split(b"\n"):
-        key, colon, value = line.partition(b":")
-        if colon:
-            found[key.decode()] = os.fsdecode(value.strip())
-    return found
+    lines = (line.partition(":") for line in os.fsdecode(content).split("\n"))
+    return {key: value.strip() for key, colon, value in lines if colon}
 
 
 def parse_maps(content: bytes) -> list[Region]:

@@ -144,14 +144,17 @@ def set_signal_mask(tid: int, mask: int) -> None:
 
 
 _xstate_size = 1 << 14
+"""More than any processor has, until the first answer tells."""
 
 
 def xstate(tid: int) -> bytes:
     """The XSAVE area in the standard (not compacted) format, as large as the kernel gives it. Raises OSError."""
+    global _xstate_size
     buffer = ctypes.create_string_buffer(_xstate_size)
     vector = _IoVector(ctypes.addressof(buffer), _xstate_size)
     call(PTRACE_GETREGSET, tid, NT_X86_XSTATE, ctypes.addressof(vector))
-    return buffer.raw[: vector.length]
+    _xstate_size = int(vector.length)
+    return buffer.raw[:_xstate_size]
 
 
 def set_xstate(tid: int, area: bytes) -> None:

@@ -351,7 +351,7 @@ class Borrowed:
         return signed(result) if is_error(result) else result
 
     def _run_loop(self, arena: Arena, quiet: int, calls: Sequence[tuple[int, Sequence[int]]]) -> list[int]:
-        table = b"".join(stub.CALL.pack(number, *(arg % WORD for arg in args), *[0] * (6 - len(args))) for number, args in calls)
+        table = stub.table(calls)
         os.pwrite(self._memory, table, arena.start + _TABLE)
         registers = self.registers_for(arena.start + stub.LOOP)
         registers[stub.TABLE] = arena.start + _TABLE

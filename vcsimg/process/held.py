@@ -44,7 +44,7 @@ class HeldProcess:
     thread had been let go, known after release().
     """
 
-    def __init__(self, pid: int, waits: WaitMemory) -> None:
+    def __init__(self, pid: int, waits: WaitMemory | None) -> None:
         self.pid = pid
         self.stopped_at = 0.0
         self.pause = 0.0
@@ -93,8 +93,9 @@ class HeldProcess:
         if threading.get_native_id() != self._tracer:
             raise RuntimeError(f"process {self.pid} is held by another thread of this program, which alone can release it")
         with deferred():
-            for thread in self._threads:
-                self._waits.going_on(thread)
+            if self._waits is not None:
+                for thread in self._threads:
+                    self._waits.going_on(thread)
             for thread in reversed(self._held.values()):
                 if not stopping.let_go(thread, _LEAVE_SECONDS):
                     abandoned.abandon(thread)
@@ -142,8 +143,11 @@ class HeldProcess:
             if thread.buffer[CS] == CS_32BIT:
                 self._refuse_32_bit()
                 break
-        for thread in self._threads:
-            self._waits.stopped(thread, lambda: self.memory, self.stopped_at)
+        if self._waits is not None:
+            # The time is taken only now: a thread may have begun its wait after the hold began.
+            now = time.monotonic()
+            for thread in self._threads:
+                self._waits.stopped(thread, lambda: self.memory, now)
 
     def _seize(self, tids: Sequence[int], deadline: float, started: float) -> None:
         fresh = []
@@ -227,7 +231,6 @@ def _holding(pid: int, tree: bool, timeout: float, waits: WaitMemory | None) -> 
     abandoned.sweep()
     if pid == os.getpid():
         raise UnsupportedProcess(pid, "a process cannot hold itself")
-    waits = WaitMemory() if waits is None else waits
     started = time.monotonic()
     deadline = started + timeout
     patience = _FIRST_PATIENCE
@@ -254,7 +257,7 @@ def _holding(pid: int, tree: bool, timeout: float, waits: WaitMemory | None) -> 
             raise ProcessChanged(pid, "it calls exec again and again") from None
 
 
-def _stop_all(helds: list[HeldProcess], pid: int, tree: bool, deadline: float, waits: WaitMemory) -> None:
+def _stop_all(helds: list[HeldProcess], pid: int, tree: bool, deadline: float, waits: WaitMemory | None) -> None:
     """Stop a process, or a tree; everything that is seized is in `helds` even when this fails."""
     root = HeldProcess(pid, waits)
     helds.append(root)

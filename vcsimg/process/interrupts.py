@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
+
+# The functions behind those of `signal`, without the conversion of every number to an enum and back: 1 µs instead of 15.
+from _signal import getsignal  # type: ignore[import-not-found]
+from _signal import signal as set_handler
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = tuple(map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)))
+_inside = False
 
 
 @contextmanager
@@ -17,17 +22,20 @@ def deferred() -> Iterator[None]:
 
     Python runs handlers in the main thread only, so nothing is to be done in another one.
     """
-    if threading.current_thread() is not threading.main_thread():
+    global _inside
+    if _inside or threading.current_thread() is not threading.main_thread():
         yield
         return
     arrived: list[tuple[int, FrameType | None]] = []
-    handlers = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
+    handlers = {number: handler for number in _SIGNALS if callable(handler := getsignal(number))}
     try:
+        _inside = True
         for number in handlers:
-            signal.signal(number, lambda number, frame: arrived.append((number, frame)))
+            set_handler(number, lambda number, frame: arrived.append((number, frame)))
         yield
     finally:
         for number, handler in handlers.items():
-            signal.signal(number, handler)
+            set_handler(number, handler)
+        _inside = False
         for came, frame in arrived:
-            handlers[signal.Signals(came)](came, frame)
+            handlers[came](came, frame)

@@ -11,9 +11,10 @@ goes on to the address on top of its stack.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 from vcsimg.kernel.syscalls import NR
-from vcsimg.kernel.x86_64 import R12, R13, R14, R15, RBP, RBX
+from vcsimg.kernel.x86_64 import R12, R13, R14, R15, RBP, RBX, WORD
 
 LOOP = 0
 HOME = 128
@@ -23,6 +24,8 @@ RESULT = struct.Struct("<q")
 
 COUNT, RESULTS, TABLE, PROCESS, THREAD, SIGNAL = R12, RBP, RBX, R13, R14, R15
 """Registers of the loop."""
+
+_PADDING = [(0,) * (6 - used) for used in range(7)]
 
 _LOOP = bytes.fromhex(
     "488b03"  # loop: mov rax, [rbx]
@@ -45,6 +48,17 @@ _LOOP = bytes.fromhex(
     "0f05"  # syscall
     "c3"  # ret
 )
+
+
+def table(calls: Sequence[tuple[int, Sequence[int]]]) -> bytes:
+    """The table of calls for the loop."""
+    words: list[int] = []
+    for number, args in calls:
+        words += (number, *args, *_PADDING[len(args)])
+    try:
+        return struct.pack(f"<{len(words)}Q", *words)
+    except struct.error:  # a negative argument
+        return struct.pack(f"<{len(words)}Q", *(word % WORD for word in words))
 
 
 def code(start: int, size: int, call: int) -> bytes:
