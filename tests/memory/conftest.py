@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -19,6 +23,8 @@ FORCING = ("ptrace", "proc", "auto", "auto with a window")
 HEEDING = ("vm", "shared")
 
 Start = Callable[..., Target]
+T = TypeVar("T")
+NOBODY = 65534
 
 
 @dataclass
@@ -94,6 +100,41 @@ class Ways:
         """Give the process back."""
         self._stack.close()
         self._held = None
+
+
+def in_child(action: Callable[[], T]) -> tuple[int, T | None]:
+    """Run something in a child of ours: (its wait status, the result if it came so far). The result goes through a pipe."""
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(read_end)
+            os.write(write_end, pickle.dumps(action()))
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    os.close(write_end)
+    with open(read_end, "rb") as stream:
+        content = stream.read()
+    _, status = os.waitpid(child, 0)
+    return status, pickle.loads(content) if content else None
+
+
+def as_ordinary_user(action: Callable[[], T]) -> T | None:
+    """Run something in a child of ours that has given up all privileges; root only."""
+
+    def drop_and_run() -> T:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        return action()
+
+    status, result = in_child(drop_and_run)
+    assert status == 0
+    return result
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ class AutoMemory(Reader):
         for backend in (self._window, self._vm, self._mem):
             if backend is not None:
                 backend.close()
-        self._window = self._vm = None
+        self._window = self._vm = self._words = None
         self._file = -1
 
     def _quick(self, address: int, total: int, *, store: bool) -> Reader | None:

@@ -142,7 +142,7 @@ class SharedMemory(Reader):
                 yield filled
         finally:
             if posted is not None:
-                self._settle()
+                self._window.settle()
 
     def close(self) -> None:
         self._view.release()
@@ -159,13 +159,6 @@ class SharedMemory(Reader):
             raise ValueError(f"{len(array)} ranges in a batch, the window has room for {cpu.RANGES_LIMIT}")
         self._window.post(array, cpu.DATA + 2 * STAGING + part * room, store=False)
         return array
-
-    def _settle(self) -> None:
-        """Wait for a copy that nobody wants any more."""
-        try:
-            self._window.wait()
-        except CopyCut:
-            pass
 
     def _place(self, view: memoryview) -> int | None:
         """The offset in our mapping of a buffer that lies in the window; None if it lies elsewhere."""

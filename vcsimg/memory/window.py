@@ -18,10 +18,10 @@ from vcsimg.errors import BorrowError, ProcessChanged, StopTimeout
 from vcsimg.kernel import ptrace
 from vcsimg.kernel.memfd import MFD_NOEXEC_SEAL
 from vcsimg.kernel.syscalls import NR
-from vcsimg.kernel.x86_64 import RegisterBuffer
 from vcsimg.memory import x86_64 as cpu
 from vcsimg.memory.protocol import RangeArray, flat
 from vcsimg.process import Borrowed, HeldProcess, HeldThread, stopping
+from vcsimg.process.interrupts import deferred
 
 _SPINS = 1000
 """How often the target looks for the next command before it parks: 15 µs (Zen 5, where `pause` is short) to 50 µs (Skylake)."""
@@ -71,7 +71,6 @@ class Window:
         Raises BorrowError when the process cannot lend a thread, or refuses the mapping (limits, security module)."""
         self.pid = held.pid
         self._total = cpu.DATA + -(-size // cpu.PAGE) * cpu.PAGE
-        self._command = 0
         self._cursor = 0
         self._stopped = True
         self._may_linger = linger and len(os.sched_getaffinity(0)) > 1
@@ -80,44 +79,42 @@ class Window:
         self._misses = 0
         self._pause = _FIRST_PAUSE
         self._until_retry = 0
+        self._closed = False
         self._lent = ExitStack()
-        try:
-            self._open(held.borrow(thread))
-        except BaseException:
-            self._lent.close()
-            raise
+        with deferred():
+            try:
+                self._open(held.borrow(thread))
+            except BaseException:
+                self._lent.close()
+                raise
 
     def _open(self, borrowed: Borrowed) -> None:
         self._borrowed = borrowed
         self._thread = borrowed.thread
-        self._original = RegisterBuffer(*self._thread.buffer)
-        mask = self._thread.signal_mask()
         self._lent.enter_context(borrowed)
         file, remote_file = self._create()
+        flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
         try:
             os.ftruncate(file, self._total)
-            self.map = mmap.mmap(file, self._total, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+            self.map = mmap.mmap(file, self._total, flags)
+            self._base = borrowed.syscall(NR["mmap"], 0, self._total, mmap.PROT_READ | mmap.PROT_WRITE, flags, remote_file, 0)
+        except OSError as error:
+            raise BorrowError(self.pid, f"no window of {self._total} bytes: {error.strerror}", errno=error.errno) from None
         finally:
             os.close(file)
-        protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | mmap.MAP_POPULATE
-        try:
-            self._base = borrowed.syscall(NR["mmap"], 0, self._total, protection, flags, remote_file, 0)
-        finally:
             borrowed.syscall(NR["close"], remote_file)
         self._lent.callback(borrowed.syscall, NR["munmap"], self._base, self._total)
         self._ints = memoryview(self.map)[cpu.MAILBOX : cpu.RANGES].cast("I")
         self._longs = memoryview(self.map)[cpu.MAILBOX : cpu.RANGES].cast("Q")
         self._ranges = memoryview(self.map)[cpu.RANGES : cpu.DATA].cast("Q")
         self.map[: len(cpu.CODE)] = cpu.CODE
-        self._longs[cpu.UNMAP // 8] = self._base + cpu.DATA
-        self._longs[cpu.UNMAP // 8 + 1] = self._total - cpu.DATA
-        self._longs[cpu.MASK // 8] = mask
-        saved = cpu.going_home(self._original)
-        self.map[cpu.MAILBOX + cpu.SAVED : cpu.MAILBOX + cpu.SAVED + len(saved)] = saved
+        self._longs[cpu.UNMAP // 8] = self._base
+        self._longs[cpu.UNMAP // 8 + 1] = self._total
+        self._longs[cpu.CALL // 8] = borrowed.call
         borrowed.syscall(NR["mprotect"], self._base, cpu.PAGE, mmap.PROT_READ | mmap.PROT_EXEC)
         for number, action in self._actions():
             borrowed.syscall(NR["rt_sigaction"], number, 0, action, 8)
-        self._thread.store(cpu.start_registers(self._original, self._base, cpu.ENTRY))
+        self._thread.store(borrowed.registers_for(self._base + cpu.ENTRY))
 
     def _create(self) -> tuple[int, int]:
         """A new memfd: our descriptor, and the process's."""
@@ -151,14 +148,30 @@ class Window:
         """Whether the target still looks for commands, so that one costs no system call."""
         return not self._stopped and not self._ints[cpu.PARKED // 4]
 
+    @property
+    def busy(self) -> bool:
+        """Whether a command is posted and not done: somebody did not wait for it, because of an exception or an abandoned stream."""
+        return bool(self._ints[cpu.COMMAND // 4] != self._ints[cpu.DONE // 4])
+
+    def settle(self) -> None:
+        """Wait for a copy that nobody wants any more. Raises ProcessChanged."""
+        try:
+            self.wait()
+        except CopyCut:
+            pass
+
     def post_one(self, address: int, length: int, offset: int, *, store: bool) -> None:
         """Begin to copy [address, address + length) to the window, or from it (`store`), at `offset` of the map."""
+        if self.busy:
+            self.settle()
         self._ranges[0] = address
         self._ranges[1] = length
         self._post(1, offset, store)
 
     def post(self, ranges: RangeArray, offset: int, *, store: bool) -> None:
         """Begin to copy up to cpu.RANGES_LIMIT ranges to consecutive bytes of the window, or from them."""
+        if self.busy:
+            self.settle()
         count = len(ranges)
         self._ranges[: 2 * count] = flat(ranges).cast("Q")
         self._post(count, offset, store)
@@ -171,7 +184,7 @@ class Window:
         ints[cpu.SPINS // 4] = _SPINS if self.lingers else 0
         self._longs[cpu.COUNT // 8] = count
         self._longs[cpu.CURSOR // 8] = self._cursor = self._base + offset
-        self._command = ints[cpu.COMMAND // 4] = (self._command + 1) & 0xFFFFFFFF
+        ints[cpu.COMMAND // 4] = (ints[cpu.COMMAND // 4] + 1) & 0xFFFFFFFF
         if not self._stopped and not ints[cpu.PARKED // 4]:
             self._misses = 0
             self._pause = _FIRST_PAUSE
@@ -199,7 +212,7 @@ class Window:
 
     def wait(self) -> None:
         """Until what was posted is done. Raises CopyCut when it could not be, ProcessChanged when the process was killed."""
-        ints, command, done = self._ints, self._command, cpu.DONE // 4
+        ints, command, done = self._ints, self._ints[cpu.COMMAND // 4], cpu.DONE // 4
         for _ in range(_LOOKS if self.lingers else 0):
             if ints[done] == command:
                 return
@@ -214,8 +227,9 @@ class Window:
                 continue
             self._check_alive()
             if waited > _COMMAND_SECONDS:
-                self._interrupt()
-                self._cut(errno.ETIMEDOUT)
+                self._calm()
+                if ints[done] != command:
+                    self._cut(errno.ETIMEDOUT)
             time.sleep(0.0002)
 
     def close(self) -> None:
@@ -223,13 +237,15 @@ class Window:
 
         The process may have been killed meanwhile. Idempotent.
         """
-        try:
-            if not self._stopped:
-                self._interrupt()
-            self._lent.close()
-        except ProcessChanged:
-            pass  # nothing is left that could be given back
-        self._stopped = True
+        if self._closed:
+            return
+        self._closed = True
+        with deferred():
+            try:
+                self._calm()
+                self._lent.close()
+            except ProcessChanged:
+                pass  # nothing is left that could be given back
         for view in (self._ints, self._longs, self._ranges):
             view.release()
         try:
@@ -246,7 +262,7 @@ class Window:
     def _on_stop(self) -> None:
         """The thread has stopped: make it go on, or find that it cannot."""
         number, code = stopping.stop_code(self._thread)
-        if self._ints[cpu.DONE // 4] == self._command and code == stopping.SYSCALL_STOP:
+        if code == stopping.SYSCALL_STOP and not self.busy:
             self._stopped = True  # it has parked; going on with nothing to do, it would think that we are dead
         elif code == stopping.SYSCALL_STOP or code >> 8 == ptrace.PTRACE_EVENT_STOP:
             self._resume(0)
@@ -259,39 +275,46 @@ class Window:
         """End a command in the middle; the thread is stopped."""
         done = cpu.progress(self._thread.buffer, self._base, self._cursor)
         self._stopped = True
-        self._ints[cpu.DONE // 4] = self._command
+        self._ints[cpu.DONE // 4] = self._ints[cpu.COMMAND // 4]
+        self._ints[cpu.PARKED // 4] = 0
         if error == errno.EFAULT:
-            # A fault with its signal blocked makes the kernel unblock it and forget the process's own action for it
-            # (kernel/signal.c, force_sig_info_to_task()).
-            ptrace.set_signal_mask(self._thread.tid, _ALL_SIGNALS)
-            for number, action in self._actions():
-                self._borrowed.syscall(NR["rt_sigaction"], number, action, 0, 8)
-        self._thread.store(cpu.start_registers(self._original, self._base, cpu.RESUME))
+            self._undo_fault()
+        self._thread.store(self._borrowed.registers_for(self._base + cpu.ENTRY))
         raise CopyCut(done, error)
 
-    def _until_stopped(self) -> None:
-        """Wait for a stop that is certain to come."""
-        deadline = time.monotonic() + _STOP_SECONDS
-        while not self._thread.fetch():
-            self._check_alive()
-            if time.monotonic() > deadline:
-                raise StopTimeout(self.pid, self._thread.tid, _STOP_SECONDS, "in the window")
-            os.sched_yield()
-        self._stopped = True
+    def _undo_fault(self) -> None:
+        """A fault whose signal is blocked makes the kernel unblock it and forget the process's own action for it (kernel/signal.c,
+        force_sig_info_to_task())."""
+        try:
+            ptrace.set_signal_mask(self._thread.tid, _ALL_SIGNALS)
+        except OSError as error:
+            self._thread.gone(error)
+        for number, action in self._actions():
+            self._borrowed.syscall(NR["rt_sigaction"], number, action, 0, 8)
 
-    def _interrupt(self) -> None:
-        """Stop the thread at a place where neither a system call nor a signal is half done."""
-        tid = self._thread.tid
-        ptrace.request(ptrace.PTRACE_INTERRUPT, tid, 0, 0)
-        if self._stopped:
-            ptrace.request(ptrace.PTRACE_CONT, tid, 0, 0)
+    def _calm(self) -> None:
+        """Stop the thread where neither a system call nor a signal is half done, wherever it is now."""
+        ptrace.request(ptrace.PTRACE_INTERRUPT, self._thread.tid, 0, 0)
+        faulted = False
+        deadline = time.monotonic() + _STOP_SECONDS
         while True:
-            self._until_stopped()
+            while not self._thread.fetch():
+                self._check_alive()
+                if time.monotonic() > deadline:
+                    raise StopTimeout(self.pid, self._thread.tid, _STOP_SECONDS, "copying")
+                os.sched_yield()
             number, code = stopping.stop_code(self._thread)
             if code >> 8 == ptrace.PTRACE_EVENT_STOP:
-                return
-            plain = code == stopping.SYSCALL_STOP or number in _FAULTS
-            ptrace.request(ptrace.PTRACE_CONT, tid, 0, 0 if plain else number)
+                break
+            fault = number in _FAULTS and code > 0
+            faulted |= fault
+            passed = code == stopping.SYSCALL_STOP or fault
+            # Asked again, since any stop takes a request for a stop with it (kernel/signal.c, ptrace_stop()).
+            ptrace.request(ptrace.PTRACE_INTERRUPT, self._thread.tid, 0, 0)
+            ptrace.request(ptrace.PTRACE_CONT, self._thread.tid, 0, 0 if passed else number)
+        self._stopped = True
+        if faulted:
+            self._undo_fault()
 
     def _check_alive(self) -> None:
         try:
