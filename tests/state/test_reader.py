@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Target, wait_for
-from tests.state.reading import capture, every, numbers, one, read_state
+from tests.state.reading import every, numbers, one, read_state
 from vcsimg.capture.state import StateReader, host_records
 from vcsimg.errors import NoSuchProcess, ProcessChanged
 from vcsimg.image.records import format_records, parse_records
 from vcsimg.image.sections import HOST
 from vcsimg.image.sections.files import Duplicate, File
-from vcsimg.image.sections.signals import Handler
 from vcsimg.image.sections.status import Identity
 from vcsimg.process import hold
 
@@ -40,17 +39,6 @@ def test_nothing_is_left_in_the_process(start: Callable[..., Target], tmp_path: 
     read_state(target.pid)
     assert (sorted(os.listdir(f"/proc/{target.pid}/fd")), Path(f"/proc/{target.pid}/maps").read_text()) == before
     assert len(os.listdir("/proc/self/fd")) <= len(own) + 1, "one netlink socket may stay open"
-
-
-def test_handlers_may_be_read_from_a_child_that_has_the_same(start: Callable[..., Target]) -> None:
-    target = start("state_terminal")
-    child, *_ = numbers(target)
-    reader = StateReader(target.pid)
-    with hold(target.pid) as held:
-        reader.read_held(held, handlers=False)
-    with hold(child) as held:
-        reader.read_handlers(held)
-    assert every(reader.finish(), Handler) == every(capture(reader), Handler)
 
 
 def test_no_such_process() -> None:

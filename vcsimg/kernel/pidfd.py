@@ -8,10 +8,17 @@ import signal
 from vcsimg.kernel.calls import call
 from vcsimg.kernel.syscalls import NR
 
+_PIDFD_THREAD = os.O_EXCL
+
 
 def open(pid: int) -> int:
     """A descriptor for a process, readable when it has ended. Raises OSError (ESRCH)."""
     return os.pidfd_open(pid)
+
+
+def open_thread(tid: int) -> int:
+    """A descriptor for one thread. Raises OSError (ESRCH; EINVAL before Linux 6.9)."""
+    return os.pidfd_open(tid, _PIDFD_THREAD)
 
 
 def getfd(pidfd: int, fd: int) -> int:

@@ -13,11 +13,10 @@ _ALIGNMENT = 16
 
 @dataclass(slots=True)
 class Buffer:
-    """Room in the target for what a system call reads or writes; `data` is what stands in it afterwards."""
+    """Zeroed room in the target for what a system call writes; `data` is what stands in it afterwards."""
 
     offset: int
     size: int
-    content: bytes = b""
     data: bytes = b""
 
 
@@ -38,9 +37,9 @@ class Borrowings:
     buffers: list[Buffer] = field(default_factory=list)
     size: int = 0
 
-    def buffer(self, size: int, content: bytes = b"") -> Buffer:
-        """Room of `size` bytes, zeros unless `content` is given."""
-        buffer = Buffer(self.size, size, content)
+    def buffer(self, size: int) -> Buffer:
+        """Room of `size` bytes."""
+        buffer = Buffer(self.size, size)
         self.size += (size + _ALIGNMENT - 1) & -_ALIGNMENT
         self.buffers.append(buffer)
         return buffer
@@ -53,14 +52,12 @@ class Borrowings:
 
     def run(self, borrowed: Borrowed, room: RemoteAddress) -> None:
         """Make the calls, with buffers from `room` on. Raises BorrowError when they cannot be made (one that fails says so itself)."""
-        for buffer in self.buffers:
-            if buffer.content:
-                borrowed.write(RemoteAddress(room + buffer.offset), buffer.content)
-        requests = [
-            (call.number, tuple(room + word.offset if isinstance(word, Buffer) else word for word in call.arguments))
-            for call in self.calls
-        ]
-        results = borrowed.batch(requests)
+        results = borrowed.batch(
+            [
+                (call.number, [room + word.offset if isinstance(word, Buffer) else word for word in call.arguments])
+                for call in self.calls
+            ]
+        )
         data = borrowed.read(room, self.size) if self.size else b""
         for call, result in zip(self.calls, results, strict=True):
             call.result = result

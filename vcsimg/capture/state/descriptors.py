@@ -30,19 +30,20 @@ _MEMORY_FILE = "/memfd:"
 
 @dataclass(slots=True)
 class Descriptor:
-    """One descriptor, as read while the process is stopped. `info`: its fdinfo. `same`: the lowest descriptor of the same open file."""
+    """One descriptor, as read while the process is stopped.
+
+    `text`: its link; `raw`: struct statx; `info`: its fdinfo; `type`: what it refers to (type_of); `same`: the lowest descriptor of the
+    same open file.
+    """
 
     fd: int
     text: str
     raw: bytes
     info: bytes
     flags: int
+    type: str
     same: int = -1
     _where: statx.Statx | None = field(default=None, repr=False)
-
-    @property
-    def mode(self) -> int:
-        return statx.mode_of(self.raw)
 
     @property
     def where(self) -> statx.Statx:
@@ -50,11 +51,6 @@ class Descriptor:
         if self._where is None:
             self._where = statx.parse(self.raw)
         return self._where
-
-    @property
-    def type(self) -> str:
-        """What it refers to: the word after `type=` in a file record."""
-        return type_of(self.text, self.mode)
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Lines of fdinfo: name, value."""
@@ -85,13 +81,21 @@ def type_of(text: str, mode: int) -> str:
     return "regular"
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All descriptors of a process by number, ascending; `tid`: a thread that has them."""
+
+    tid: int
+    descriptors: Mapping[int, Descriptor]
+
+
 class Probe(Protocol):
     """Reads what lies behind descriptors of one kind, and puts it into words."""
 
     def wants(self, descriptor: Descriptor) -> bool:
         """Whether the descriptor is of its kind. Called while the process is stopped."""
 
-    def read(self, descriptor: Descriptor, own: int, table: Mapping[int, Descriptor]) -> None:
+    def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
         """While the process is stopped. Raises OSError.
 
         `own`: a descriptor of ours for the same open file, closed by the caller; `table`: all descriptors of the process.
@@ -108,19 +112,17 @@ Description = Callable[[Descriptor, Report], None]
 class DescriptorsReader:
     """Reads the descriptors of one process."""
 
-    def __init__(self, pid: int, probes: Sequence[Probe], descriptions: Sequence[Description]) -> None:
-        self._pid = pid
+    def __init__(self, probes: Sequence[Probe], descriptions: Sequence[Description]) -> None:
         self._probes = probes
         self._descriptions = descriptions
-        self.table: dict[int, Descriptor] = {}
 
     def read(self, moment: Moment) -> None:
         """While it is stopped."""
-        self.table = {descriptor.fd: descriptor for descriptor in self._list(moment.proc)}
+        self._table = Table(moment.tid, {descriptor.fd: descriptor for descriptor in self._list(moment.proc)})
         self._find_duplicates()
         self._probed: dict[int, list[Probe]] = {}
         self._unread: list[tuple[Descriptor, OSError]] = []
-        for descriptor in self.table.values():
+        for descriptor in self._table.descriptors.values():
             if descriptor.same == descriptor.fd and not descriptor.flags & O_PATH:
                 self._probe(moment, descriptor)
 
@@ -129,12 +131,13 @@ class DescriptorsReader:
         for fd in sorted(map(int, fds.names())):
             name = str(fd)
             info = infos.read(name)
-            yield Descriptor(fd, fds.link(name), fds.statx_raw(name), info, _flags(info))
+            text, raw = fds.link(name), fds.statx_raw(name)
+            yield Descriptor(fd, text, raw, info, _flags(info), type_of(text, statx.mode_of(raw)))
 
     def _find_duplicates(self) -> None:
         """Descriptors of one open file look alike; whether those that look alike are one, kcmp(2) tells, where there is one."""
         alike: dict[tuple[str, int, bytes], list[Descriptor]] = {}
-        for descriptor in self.table.values():
+        for descriptor in self._table.descriptors.values():
             descriptor.same = descriptor.fd
             position = descriptor.info.partition(b"\n")[0]
             alike.setdefault((descriptor.text, descriptor.flags & ~O_CLOEXEC, position), []).append(descriptor)
@@ -148,7 +151,7 @@ class DescriptorsReader:
             first = fds[0]
             same = {first: [first]}
             for fd in fds[1:]:
-                if kcmp.same(self._pid, self._pid, kcmp.FILE, first, fd):
+                if self._order(first, fd) == 0:
                     same[first].append(fd)
                 else:
                     first = fd
@@ -162,7 +165,7 @@ class DescriptorsReader:
             descriptor.same = lowest[descriptor.fd]
 
     def _order(self, one: int, other: int) -> int:
-        return kcmp.order(self._pid, self._pid, kcmp.FILE, one, other)
+        return kcmp.order(self._table.tid, self._table.tid, kcmp.FILE, one, other)
 
     def _probe(self, moment: Moment, descriptor: Descriptor) -> None:
         wanted = [probe for probe in self._probes if probe.wants(descriptor)]
@@ -175,7 +178,7 @@ class DescriptorsReader:
             return
         try:
             for probe in wanted:
-                probe.read(descriptor, own, self.table)
+                probe.read(descriptor, own, self._table)
             self._probed[descriptor.fd] = wanted
         except OSError as error:
             self._unread.append((descriptor, error))
@@ -184,10 +187,10 @@ class DescriptorsReader:
 
     def finish(self, report: Report) -> None:
         """Write the sections."""
-        root = f"/proc/{self._pid}/root"
+        root = f"/proc/{self._table.tid}/root"
         for descriptor, error in self._unread:
             report.unsaved(f"fd {descriptor.fd}", f"what it holds cannot be read: {error.strerror}")
-        for descriptor in self.table.values():
+        for descriptor in self._table.descriptors.values():
             if descriptor.same != descriptor.fd:
                 report.add("files", Duplicate(descriptor.fd, descriptor.same, bool(descriptor.flags & O_CLOEXEC)))
                 continue

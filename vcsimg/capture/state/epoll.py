@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
-from vcsimg.capture.state.descriptors import Descriptor
+from vcsimg.capture.state.descriptors import Descriptor, Table
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.files import EpollWatch
 from vcsimg.kernel import kcmp
@@ -18,39 +17,33 @@ _WATCH = re.compile(rb"tfd: +(\d+) events: +([0-9a-f]+) data: +([0-9a-f]+)(?: +p
 class EpollProbe:
     """Reads the watches."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self) -> None:
         self._current: dict[tuple[int, int, int], int | None] = {}
         """Which descriptor is watched now: by epoll descriptor, target, and how many watches for that target came before."""
 
     def wants(self, descriptor: Descriptor) -> bool:
         return descriptor.type == "eventpoll"
 
-    def read(self, descriptor: Descriptor, own: int, table: Mapping[int, Descriptor]) -> None:
+    def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
         before: dict[int, int] = {}
         for found in _WATCH.finditer(descriptor.info):
             target = int(found[1])
             offset = before[target] = before.get(target, -1) + 1
             self._current[descriptor.fd, target, offset] = self._find(descriptor.fd, target, offset, found, table)
 
-    def _find(self, epoll: int, target: int, offset: int, found: re.Match[bytes], table: Mapping[int, Descriptor]) -> int | None:
+    def _find(self, epoll: int, target: int, offset: int, found: re.Match[bytes], table: Table) -> int | None:
         """The descriptor that refers to the watched file: nearly always `target`, as long as it is still open.
 
         The inode tells, where it belongs to one open file only, as with a socket; where many have the same one, kcmp does.
         """
         inode = int(found[5], 16) if found[5] else None
-        for fd in (target, *(fd for fd in table if fd != target)):
-            if fd not in table or (inode is not None and table[fd].where.inode != inode):
+        known = table.descriptors
+        for fd in (target, *(fd for fd in known if fd != target)):
+            if fd not in known or (inode is not None and known[fd].where.inode != inode):
                 continue
-            if table[fd].type == "socket" or self._watches(epoll, target, offset, fd):
+            if known[fd].type == "socket" or _watches(table.tid, epoll, target, offset, fd):
                 return fd
         return None
-
-    def _watches(self, epoll: int, target: int, offset: int, fd: int) -> bool:
-        try:
-            return kcmp.watches(self._pid, epoll, target, offset, fd)
-        except OSError:
-            return fd == target
 
     def describe(self, descriptor: Descriptor, report: Report) -> None:
         before: dict[int, int] = {}
@@ -74,3 +67,10 @@ class EpollProbe:
                 report.unsaved(
                     f"fd {descriptor.fd}", f"it watches what was descriptor {target}, and no descriptor refers to that any more"
                 )
+
+
+def _watches(tid: int, epoll: int, target: int, offset: int, fd: int) -> bool:
+    try:
+        return kcmp.watches(tid, epoll, target, offset, fd)
+    except OSError:
+        return fd == target  # without kcmp: the number is most likely still in use for the same file

@@ -7,9 +7,9 @@ import os
 import re
 import struct
 import termios
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from vcsimg.capture.state.descriptors import Descriptor
+from vcsimg.capture.state.descriptors import Descriptor, Table
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.files import InotifyWatch
 from vcsimg.kernel import handles, statx
@@ -22,10 +22,10 @@ _WATCH = re.compile(
 
 
 class InotifyProbe:
-    """Reads the watches. `pid`: the process, through whose root paths are looked up."""
+    """Reads the watches."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self) -> None:
+        self._tid = 0
         self._queued: dict[int, int] = {}
         self._paths: dict[tuple[str, int], str] = {}
         self._near: list[str] = []
@@ -33,9 +33,10 @@ class InotifyProbe:
     def wants(self, descriptor: Descriptor) -> bool:
         return descriptor.type == "inotify"
 
-    def read(self, descriptor: Descriptor, own: int, table: Mapping[int, Descriptor]) -> None:
+    def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
         (self._queued[descriptor.fd],) = struct.unpack("i", fcntl.ioctl(own, termios.FIONREAD, bytes(4)))
-        self._near = [other.text for other in table.values() if other.text.startswith("/")]
+        self._tid = table.tid
+        self._near = [other.text for other in table.descriptors.values() if other.text.startswith("/")]
 
     def describe(self, descriptor: Descriptor, report: Report) -> None:
         for found in _WATCH.finditer(descriptor.info):
@@ -64,7 +65,7 @@ class InotifyProbe:
                 self._paths[device, inode] = path
                 return path
         if handle is not None and handle_type is not None:
-            opened = handles.path_of(self._pid, device, handle_type, handle)
+            opened = handles.path_of(self._tid, device, handle_type, handle)
             if opened is not None and self._leads_to(opened, device, inode):
                 self._paths[device, inode] = opened
                 return opened
@@ -75,13 +76,13 @@ class InotifyProbe:
         near = list(self._near)
         for name in ("cwd", "exe"):
             try:
-                near.append(os.readlink(f"/proc/{self._pid}/{name}"))
+                near.append(os.readlink(f"/proc/{self._tid}/{name}"))
             except OSError:
                 continue
         try:
-            with open(f"/proc/{self._pid}/cmdline", "rb") as file:
+            with open(f"/proc/{self._tid}/cmdline", "rb") as file:
                 arguments = [os.fsdecode(word) for word in file.read().split(b"\0") if word]
-            directory = os.readlink(f"/proc/{self._pid}/cwd")
+            directory = os.readlink(f"/proc/{self._tid}/cwd")
             near += [os.path.normpath(os.path.join(directory, word)) for word in arguments]
         except OSError:
             pass
@@ -94,7 +95,7 @@ class InotifyProbe:
 
     def _leads_to(self, path: str, device: str, inode: int) -> bool:
         try:
-            found = statx.statx(f"/proc/{self._pid}/root{path}")
+            found = statx.statx(f"/proc/{self._tid}/root{path}")
         except OSError:
             return False
         return found.inode == inode and found.device == device

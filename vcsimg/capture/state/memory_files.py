@@ -10,9 +10,8 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Mapping
 
-from vcsimg.capture.state.descriptors import Descriptor
+from vcsimg.capture.state.descriptors import Descriptor, Table
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.files import Sealed
 from vcsimg.image.snapshot import FileContent
@@ -30,7 +29,7 @@ class MemoryFileProbe:
     def wants(self, descriptor: Descriptor) -> bool:
         return descriptor.type == "memfd" or (descriptor.type == "regular" and descriptor.where.links == 0)
 
-    def read(self, descriptor: Descriptor, own: int, table: Mapping[int, Descriptor]) -> None:
+    def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
         size = descriptor.where.size
         data = _content_of(own, size) if size <= _READ_AT_MOST else None
         self._found[descriptor.fd] = (_seals(own), data)

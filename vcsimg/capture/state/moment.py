@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from vcsimg.capture.state.borrowing import Borrowings
 from vcsimg.capture.state.proc import ProcDirectory
@@ -11,14 +11,17 @@ from vcsimg.process import HeldProcess
 
 @dataclass(slots=True)
 class Moment:
-    """All threads of the process are stopped. `proc`: its /proc/PID; `pidfd`: -1 where the kernel gives none.
+    """All threads of the process are stopped. `tid`: the thread that speaks for it, the main thread unless that has ended.
 
-    `status`, `stat`: content of these files now. What is added to `borrowings` is called when all modules have read, by the main thread.
+    `proc`: /proc/TID of that thread; `pidfd`: a descriptor for it.
+
+    `status`, `stat`: content of these files now. What is added to `borrowings` is called when all modules have read, by one thread.
     """
 
     held: HeldProcess
+    tid: int
     proc: ProcDirectory
     pidfd: int
     stat: bytes
     status: bytes
-    borrowings: Borrowings = field(default_factory=Borrowings)
+    borrowings: Borrowings

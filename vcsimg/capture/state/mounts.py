@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from vcsimg.capture.state.proc import ProcDirectory
+from vcsimg.capture.state.moment import Moment
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.places import Mount
 from vcsimg.kernel.handles import unescape
@@ -18,10 +18,14 @@ class MountsReader:
     def __init__(self) -> None:
         self._known: dict[int, bytes] = {}
 
-    def finish(self, proc: ProcDirectory, ids: set[int], report: Report) -> None:
+    def read(self, moment: Moment) -> None:
+        """While it is stopped."""
+        self._proc = moment.proc
+
+    def finish(self, ids: set[int], report: Report) -> None:
         """Write the section for mounts with these ids, in ascending order. An id without a line is a mount inside the kernel (of pipes,
         sockets, memory files), or one that was detached."""
-        content = proc.try_read("mountinfo") or b""
+        content = self._proc.try_read("mountinfo") or b""
         for line in content.splitlines():
             identifier = int(line[: line.index(b" ")])
             if identifier in ids:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from vcsimg.capture.state.descriptors import Descriptor
+from vcsimg.capture.state.descriptors import Descriptor, Table
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.files import Owner
 from vcsimg.kernel import fowner
@@ -22,7 +20,7 @@ class OwnerProbe:
     def wants(self, descriptor: Descriptor) -> bool:
         return bool(descriptor.flags & _O_ASYNC) or descriptor.type == "socket"
 
-    def read(self, descriptor: Descriptor, own: int, table: Mapping[int, Descriptor]) -> None:
+    def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
         kind, identifier = fowner.owner(own)
         self._found[descriptor.fd] = (kind, identifier, fowner.signal(own))
 

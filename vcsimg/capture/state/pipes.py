@@ -6,9 +6,8 @@ import fcntl
 import os
 import struct
 import termios
-from collections.abc import Mapping
 
-from vcsimg.capture.state.descriptors import O_ACCMODE, Descriptor
+from vcsimg.capture.state.descriptors import O_ACCMODE, Descriptor, Table
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.pipes import Pipe, PipeData
 from vcsimg.kernel.tee import tee
@@ -23,7 +22,7 @@ class PipeProbe:
     def wants(self, descriptor: Descriptor) -> bool:
         return descriptor.type in ("pipe", "fifo")
 
-    def read(self, descriptor: Descriptor, own: int, table: Mapping[int, Descriptor]) -> None:
+    def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
         capacity = fcntl.fcntl(own, fcntl.F_GETPIPE_SZ)
         if descriptor.flags & O_ACCMODE == os.O_WRONLY:
             self._found[descriptor.fd] = (capacity, None, [])

@@ -6,13 +6,23 @@ import os
 
 from vcsimg.capture.state.moment import Moment
 from vcsimg.capture.state.report import Report
+from vcsimg.image.sections.item import records
 from vcsimg.image.sections.places import Cgroup, IdMap, Namespace, TimeOffset
+from vcsimg.image.snapshot import Section
 
 _TYPES = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts")
 
 
 class PlacesReader:
     """Reads them for one process."""
+
+    def __init__(self) -> None:
+        self._own: dict[str, str | None] = {}
+        self._said: tuple[dict[str, str], Section] = ({}, ())
+
+    def prepare(self) -> None:
+        """While it runs."""
+        self._own = {name: _own(name) for name in _TYPES}
 
     def read(self, moment: Moment) -> None:
         """While it is stopped."""
@@ -31,12 +41,17 @@ class PlacesReader:
 
     def differs(self, name: str) -> bool:
         """Whether the process is in another namespace of a type than vcsimg itself."""
-        return self._namespaces.get(name) not in (None, _own(name))
+        return self._namespaces.get(name) not in (None, self._own[name])
 
     def finish(self, report: Report) -> None:
         """Write the sections."""
-        for name, text in self._namespaces.items():
-            report.add("namespaces", Namespace(name, int(text.partition("[")[2].rstrip("]")), self.differs(name)))
+        if self._said[0] != self._namespaces:
+            found = (
+                Namespace(name, int(text.partition("[")[2].rstrip("]")), self.differs(name))
+                for name, text in self._namespaces.items()
+            )
+            self._said = (self._namespaces, records(found))
+        report.put("namespaces", self._said[1])
         for which, content in self._maps.items():
             for line in (content or b"").decode().splitlines():
                 inside, outside, count = map(int, line.split())

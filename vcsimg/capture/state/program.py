@@ -9,8 +9,9 @@ import struct
 
 from vcsimg.capture.state.moment import Moment
 from vcsimg.capture.state.report import Report
-from vcsimg.image.sections.item import UNLIMITED
+from vcsimg.image.sections.item import UNLIMITED, records
 from vcsimg.image.sections.program import Argument, AuxvEntry, ResourceLimit, Variable
+from vcsimg.image.snapshot import Section
 
 _LIMITS = {
     "Max cpu time": "cpu", "Max file size": "fsize", "Max data size": "data", "Max stack size": "stack",
@@ -25,6 +26,9 @@ _NAME_WIDTH = 26
 class ProgramReader:
     """Reads them for one process."""
 
+    def __init__(self) -> None:
+        self._said: tuple[tuple[bytes | None, ...], dict[str, Section]] = ((), {})
+
     def read(self, moment: Moment) -> None:
         """While it is stopped."""
         proc = moment.proc
@@ -35,18 +39,24 @@ class ProgramReader:
 
     def finish(self, report: Report) -> None:
         """Write the sections."""
-        if self._auxv:
-            for key, value in struct.iter_unpack("<QQ", self._auxv[: len(self._auxv) & -16]):
-                if key:
-                    report.add("auxv", AuxvEntry(key, value))
-        report.add("cmdline", *(Argument(text) for text in _strings(self._cmdline)))
-        report.add("environ", *(Variable(text) for text in _strings(self._environ)))
-        for line in (self._limits or b"").decode().splitlines()[1:]:
-            name, rest = line[:_NAME_WIDTH].rstrip(), line[_NAME_WIDTH:].split()
-            report.add("limits", ResourceLimit(_LIMITS[name], _limit(rest[0]), _limit(rest[1])))
+        contents = (self._auxv, self._cmdline, self._environ, self._limits)
+        if self._said[0] != contents:
+            self._said = (contents, self._records())
+        for section, found in self._said[1].items():
+            report.put(section, found)
         for name, content in (("auxv", self._auxv), ("environ", self._environ), ("limits", self._limits)):
             if content is None:
                 report.unsaved(name, f"/proc/PID/{name} cannot be read")
+
+    def _records(self) -> dict[str, Section]:
+        auxv = self._auxv or b""
+        limits = (self._limits or b"").decode().splitlines()[1:]
+        return {
+            "auxv": records(AuxvEntry(*entry) for entry in struct.iter_unpack("<QQ", auxv[: len(auxv) & -16]) if entry[0]),
+            "cmdline": records(Argument(text) for text in _strings(self._cmdline)),
+            "environ": records(Variable(text) for text in _strings(self._environ)),
+            "limits": records(_limit(line) for line in limits),
+        }
 
 
 def _strings(content: bytes | None) -> list[str]:
@@ -56,5 +66,7 @@ def _strings(content: bytes | None) -> list[str]:
     return [part.decode("utf-8", "surrogateescape") for part in content.removesuffix(b"\0").split(b"\0")]
 
 
-def _limit(word: str) -> int:
-    return UNLIMITED if word == "unlimited" else int(word)
+def _limit(line: str) -> ResourceLimit:
+    name, words = line[:_NAME_WIDTH].rstrip(), line[_NAME_WIDTH:].split()
+    soft, hard = (UNLIMITED if word == "unlimited" else int(word) for word in words[:2])
+    return ResourceLimit(_LIMITS[name], soft, hard)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from vcsimg.capture.state.descriptors import Descriptor
+from vcsimg.capture.state.descriptors import Descriptor, Table
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.files import MessageQueue
 from vcsimg.kernel import mqueue
@@ -19,7 +17,7 @@ class MessageQueueProbe:
     def wants(self, descriptor: Descriptor) -> bool:
         return descriptor.type == "regular" and descriptor.where.size == mqueue.FILE_SIZE
 
-    def read(self, descriptor: Descriptor, own: int, table: Mapping[int, Descriptor]) -> None:
+    def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
         found = mqueue.attributes(own)
         self._found[descriptor.fd] = MessageQueue(descriptor.fd, *found) if found else None
 

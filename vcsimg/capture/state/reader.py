@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vcsimg.capture.state.borrowing import Borrowings
@@ -26,7 +27,7 @@ from vcsimg.capture.state.signals import SignalsReader
 from vcsimg.capture.state.sockets import SocketProbe
 from vcsimg.capture.state.status import StatusReader
 from vcsimg.capture.state.terminals import ControlReader, TerminalProbe
-from vcsimg.capture.state.threads import Own, ThreadsReader
+from vcsimg.capture.state.threads import ThreadsReader
 from vcsimg.capture.state.timers import TimersReader
 from vcsimg.capture.state.unsupported import describe_unsupported
 from vcsimg.errors import BorrowError, ProcessChanged
@@ -68,21 +69,20 @@ class StateReader:
         self._places = PlacesReader()
         self._signals = SignalsReader()
         self._timers = TimersReader()
-        self._threads = ThreadsReader(pid)
+        self._threads = ThreadsReader()
         self._control = ControlReader()
         self._trouble: str | None = None
         self._mounts = MountsReader()
         self._descriptors = DescriptorsReader(
-            pid,
             probes=(
                 MemoryFileProbe(),
                 MessageQueueProbe(),
                 OwnerProbe(),
                 PipeProbe(),
-                SocketProbe(pid),
+                SocketProbe(),
                 TerminalProbe(),
-                EpollProbe(pid),
-                InotifyProbe(pid),
+                EpollProbe(),
+                InotifyProbe(),
             ),
             descriptions=(
                 describe_eventfd,
@@ -93,49 +93,52 @@ class StateReader:
                 describe_unsupported,
             ),
         )
+        self.prepare()
 
     def prepare(self) -> None:
-        """While the process runs: what may be learnt early."""
-        self._proc.try_read("status")
+        """While the process runs: what may be learnt, or made ready, early."""
+        self._places.prepare()
+        self._borrowings = self._plan()
 
-    def read_held(self, held: HeldProcess, *, handlers: bool = True) -> None:
-        """While it is stopped: everything that must be of this instant. Raises ProcessChanged when the process was killed.
+    def _plan(self) -> Borrowings:
+        ask = Borrowings()
+        self._status.ask(ask)
+        self._timers.ask(ask)
+        self._signals.ask(ask)
+        return ask
 
-        `handlers` false: the signal handlers are left for read_handlers().
-        """
+    def read_held(self, held: HeldProcess) -> None:
+        """While it is stopped: everything that must be of this instant. Raises ProcessChanged when the process was killed."""
         try:
-            self._read(held, handlers)
+            self._read(held)
         except (FileNotFoundError, ProcessLookupError) as error:
             raise ProcessChanged(self.pid, "it ended while it was held") from error
 
-    def read_handlers(self, child: HeldProcess) -> None:
-        """The signal handlers, from a held child that clone(2) or fork(2) made at the instant: it has the same."""
-        ask = Borrowings()
-        self._signals.ask_handlers(ask)
-        self._trouble = self._trouble or _run(child, {child.threads[0].tid: ask})
-
-    def _read(self, held: HeldProcess, with_handlers: bool) -> None:
-        proc = self._proc
-        stat, status = proc.read("stat"), proc.read("status")
-        descriptor = pidfd.open(self.pid)
-        try:
-            moment = Moment(held, proc, descriptor, stat, status)
-            self._stat = stat
+    def _read(self, held: HeldProcess) -> None:
+        with self._moment(held) as moment:
+            self._stat = moment.stat
             self._status.read(moment)
             self._program.read(moment)
             self._places.read(moment)
             self._control.read(moment)
+            self._mounts.read(moment)
             self._signals.read(moment)
             self._timers.read(moment)
             self._descriptors.read(moment)
+            asks = self._threads.read(moment)
+            self._trouble = _run(held, asks)
+            self._threads.remember(moment, asks.keys())
+
+    @contextmanager
+    def _moment(self, held: HeldProcess) -> Iterator[Moment]:
+        """A main thread that has ended has no files, no memory and no directory any more: then another thread speaks for the process."""
+        tid = held.threads[0].tid
+        proc = self._proc if tid == self.pid else ProcDirectory.of(tid)
+        descriptor = pidfd.open(self.pid) if tid == self.pid else pidfd.open_thread(tid)
+        try:
+            yield Moment(held, tid, proc, descriptor, proc.read("stat"), proc.read("status"), self._borrowings)
         finally:
             os.close(descriptor)
-        if with_handlers:
-            self._signals.ask_handlers(moment.borrowings)
-        asks = {thread.tid: Borrowings() for thread in held.threads[1:]}
-        asks = {held.threads[0].tid: moment.borrowings, **asks}
-        self._threads.read(moment, {tid: Own.ask(ask) for tid, ask in asks.items()})
-        self._trouble = _run(held, asks)
 
     def finish(self) -> State:
         """When it runs again: put what was read into words."""
@@ -148,7 +151,7 @@ class StateReader:
         self._signals.finish(report)
         self._timers.finish(report)
         threads = self._threads.finish(report)
-        self._mounts.finish(self._proc, self._mount_ids(report), report)
+        self._mounts.finish(self._mount_ids(report), report)
         if self._trouble is not None:
             report.unsaved("borrowed system calls", self._trouble)
         sections = dict(report.sections())

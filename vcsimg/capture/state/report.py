@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vcsimg.image.records import Record
 from vcsimg.image.sections.item import Item
 from vcsimg.image.sections.unsaved import Unsaved
 from vcsimg.image.snapshot import FileContent, Section
@@ -13,7 +14,7 @@ class Report:
     """Sections of one process, filled in a fixed order, and contents of files that only the process still has."""
 
     def __init__(self) -> None:
-        self._sections: dict[str, list[Item]] = {}
+        self._sections: dict[str, list[Record]] = {}
         self.contents: dict[str, FileContent] = {}
         self._content_of: dict[int, str] = {}
 
@@ -28,7 +29,11 @@ class Report:
 
     def add(self, section: str, *items: Item) -> None:
         """Append records to a section."""
-        self._sections.setdefault(section, []).extend(items)
+        self._sections.setdefault(section, []).extend(item.record() for item in items)
+
+    def put(self, section: str, records: Section) -> None:
+        """Append records that are ready."""
+        self._sections.setdefault(section, []).extend(records)
 
     def count(self, section: str) -> int:
         """The number of records in a section so far."""
@@ -36,14 +41,14 @@ class Report:
 
     def insert(self, section: str, place: int, item: Item) -> None:
         """Put a record before those that follow `place`."""
-        self._sections.setdefault(section, []).insert(place, item)
+        self._sections.setdefault(section, []).insert(place, item.record())
 
     def unsaved(self, resource: str, reason: str) -> None:
         """Note something that the process has and the capture does not hold. Said twice, it is noted once."""
-        item = Unsaved(resource, reason)
-        if item not in self._sections.setdefault("unsaved", []):
-            self.add("unsaved", item)
+        record = Unsaved(resource, reason).record()
+        if record not in self._sections.setdefault("unsaved", []):
+            self.put("unsaved", (record,))
 
     def sections(self) -> Mapping[str, Section]:
         """The sections that have records."""
-        return {name: tuple(item.record() for item in items) for name, items in self._sections.items() if items}
+        return {name: tuple(records) for name, records in self._sections.items() if records}

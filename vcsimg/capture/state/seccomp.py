@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
 
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.item import Item
 from vcsimg.image.sections.seccomp import SeccompFilter
 from vcsimg.kernel import seccomp
+
+FILTERED = b"\nSeccomp:\t2\n"
+"""In the status file of a thread under a filter."""
 
 
 class SeccompReader:
@@ -27,11 +29,9 @@ class SeccompReader:
         except OSError as error:
             self._known[key] = error
 
-    def items(self, tid: int, status: Mapping[str, str], report: Report) -> list[Item]:
+    def items(self, tid: int, status: bytes, report: Report) -> list[Item]:
         """Records of the thread's filters; notes what could not be read."""
-        if status.get("Seccomp") != "2":
-            return []
-        found = self._known[tid, status.get("Seccomp_filters", "").encode()]
+        found = self._known.get((tid, _count(status)), []) if FILTERED in status else []
         if isinstance(found, OSError):
             reason = "reading them needs CAP_SYS_ADMIN" if found.errno in (errno.EACCES, errno.EPERM) else str(found.strerror)
             report.unsaved("seccomp filters", reason)

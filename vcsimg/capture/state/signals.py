@@ -49,7 +49,7 @@ class SignalsReader:
         self._status = moment.status
         self._queue = moment.held.threads[0].shared_pending()
 
-    def ask_handlers(self, ask: Borrowings) -> None:
+    def ask(self, ask: Borrowings) -> None:
         """Handlers belong to the process, but a child made by clone(2) or fork(2) has the same: it may answer as well."""
         self._handlers = []
         for signal in range(1, _LAST + 1):

@@ -10,10 +10,9 @@ import select
 import socket
 import struct
 import termios
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vcsimg.capture.state.descriptors import Descriptor, type_of
+from vcsimg.capture.state.descriptors import Descriptor, Table, type_of
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections import sockets as items
 from vcsimg.kernel import kcmp, sockets, statx, tcp
@@ -53,8 +52,7 @@ class _Found:
 class SocketProbe:
     """Reads sockets."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self) -> None:
         self._found: dict[int, _Found] = {}
         self._diag: UnixDiag | None = None
         self._repair = True
@@ -63,7 +61,7 @@ class SocketProbe:
     def wants(self, descriptor: Descriptor) -> bool:
         return descriptor.type == "socket"
 
-    def read(self, descriptor: Descriptor, own: int, table: Mapping[int, Descriptor]) -> None:
+    def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
         # A socket object must own its descriptor; `own` belongs to the caller.
         handle = socket.socket(fileno=own)
         try:
@@ -121,7 +119,7 @@ class SocketProbe:
             self._offsets.clear()
         return connection._replace(timestamp=self._offsets.setdefault(inode, connection.timestamp))
 
-    def _read_queue(self, carrier: int, handle: socket.socket, found: _Found, table: Mapping[int, Descriptor]) -> None:
+    def _read_queue(self, carrier: int, handle: socket.socket, found: _Found, table: Table) -> None:
         poll = select.poll()
         poll.register(handle, select.POLLIN)
         ready = next((events for _, events in poll.poll(0)), 0)
@@ -140,7 +138,7 @@ class SocketProbe:
         else:
             self._walk(carrier, handle, found, table)
 
-    def _walk(self, carrier: int, handle: socket.socket, found: _Found, table: Mapping[int, Descriptor]) -> None:
+    def _walk(self, carrier: int, handle: socket.socket, found: _Found, table: Table) -> None:
         """All that waits, by SO_PEEK_OFF: each peek begins where the one before ended."""
         try:
             before = sockets.peek_offset(handle)
@@ -165,13 +163,13 @@ class SocketProbe:
         finally:
             sockets.set_peek_offset(handle, before)
 
-    def _passed(self, carrier: int, fd: int, message: int, index: int, table: Mapping[int, Descriptor]) -> items.Passed:
+    def _passed(self, carrier: int, fd: int, message: int, index: int, table: Table) -> items.Passed:
         """Describe `fd`, a descriptor that was passed to us together with a message that waits in the process's `carrier`."""
         text = os.readlink(f"/proc/self/fd/{fd}")
         where = statx.statx("", fd)
         same = None
-        for other in table.values():
-            if other.text == text and other.same == other.fd and _is_same(fd, self._pid, other.fd):
+        for other in table.descriptors.values():
+            if other.text == text and other.same == other.fd and _is_same(fd, table.tid, other.fd):
                 same = other.fd
                 break
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-from vcsimg.capture.state.borrowing import Buffer, Call
+from vcsimg.capture.state.borrowing import Borrowings, Buffer, Call
 from vcsimg.capture.state.moment import Moment
 from vcsimg.capture.state.paths import Link
 from vcsimg.capture.state.report import Report
@@ -43,21 +43,8 @@ def _numbers(text: str) -> tuple[int, ...]:
 class StatusReader:
     """Reads it for one process."""
 
-    def read(self, moment: Moment) -> None:
-        """While it is stopped."""
-        proc = moment.proc
-        self._stopped = any(thread.group_stopped for thread in moment.held.threads)
-        self._stat = moment.stat
-        self._status = moment.status
-        self._exe = Link.read(proc, "exe")
-        self._cwd = Link.read(proc, "cwd")
-        self._root = Link.read(proc, "root")
-        self._personality = proc.try_read("personality")
-        self._label = proc.try_read("attr/current")
-        self._loginuid = proc.try_read("loginuid")
-        self._oom = proc.try_read("oom_score_adj")
-        self._dump = proc.try_read("coredump_filter")
-        ask = moment.borrowings
+    def ask(self, ask: Borrowings) -> None:
+        """Note what only the process itself can tell."""
         self._values: dict[str, Call] = {
             name: ask.call(NR["prctl"], number, 0, 0, 0, 0)
             for name, number in (
@@ -74,6 +61,21 @@ class StatusReader:
             buffer = ask.buffer(4)
             self._words[name] = (ask.call(NR["prctl"], number, buffer, 0, 0, 0), buffer)
         self._brk = ask.call(NR["brk"], 0)
+
+    def read(self, moment: Moment) -> None:
+        """While it is stopped."""
+        proc = moment.proc
+        self._stopped = any(thread.group_stopped for thread in moment.held.threads)
+        self._stat = moment.stat
+        self._status = moment.status
+        self._exe = Link.read(proc, "exe")
+        self._cwd = Link.read(proc, "cwd")
+        self._root = Link.read(proc, "root")
+        self._personality = proc.try_read("personality")
+        self._label = proc.try_read("attr/current")
+        self._loginuid = proc.try_read("loginuid")
+        self._oom = proc.try_read("oom_score_adj")
+        self._dump = proc.try_read("coredump_filter")
 
     def finish(self, report: Report) -> None:
         """Write the section."""

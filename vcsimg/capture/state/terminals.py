@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from vcsimg.capture.state.descriptors import Descriptor
+from vcsimg.capture.state.descriptors import Descriptor, Table
 from vcsimg.capture.state.moment import Moment
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.terminals import Control, Terminal
@@ -26,7 +24,7 @@ class TerminalProbe:
     def wants(self, descriptor: Descriptor) -> bool:
         return descriptor.type == "character" and int(descriptor.where.special.partition(":")[0], 16) in _MAJORS
 
-    def read(self, descriptor: Descriptor, own: int, table: Mapping[int, Descriptor]) -> None:
+    def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
         device = descriptor.where.special
         master = device == _PTMX
         attributes = terminal.attributes(own)

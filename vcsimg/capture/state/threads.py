@@ -5,21 +5,22 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
-from vcsimg.capture.state.borrowing import Borrowings, Buffer, Call
+from vcsimg.capture.state.borrowing import Borrowings
 from vcsimg.capture.state.moment import Moment
+from vcsimg.capture.state.own import STACK, Own
 from vcsimg.capture.state.report import Report
-from vcsimg.capture.state.seccomp import SeccompReader
+from vcsimg.capture.state.seccomp import FILTERED, SeccompReader
 from vcsimg.capture.state.signals import parse_siginfo, pending_items
 from vcsimg.capture.state.status import credentials
+from vcsimg.capture.state.still import Sight, Stillness, switches
 from vcsimg.image.sections import thread as items
 from vcsimg.image.sections.item import Item, records
 from vcsimg.image.snapshot import Thread
-from vcsimg.kernel import kcmp, prctl, ptrace, x86_64
+from vcsimg.kernel import kcmp, ptrace, x86_64
 from vcsimg.kernel.procfs import parse_status
 from vcsimg.kernel.robust import robust_list
 from vcsimg.kernel.scheduling import SchedulingAttributes, attributes, io_priority
@@ -28,37 +29,10 @@ from vcsimg.process import HeldThread
 
 Value = TypeVar("Value")
 
-_STACK = struct.Struct("<QixxxxQ")
-"""stack_t: address, flags, size."""
 _ESCAPE = re.compile(r"\\([n\\])")
+_RIGHTS = re.compile(rb"^(?:Uid|Gid|Groups|Cap\w+|NoNewPrivs|Seccomp\w*):.*", re.MULTILINE)
 _RESTARTS = (x86_64.ERESTARTSYS, x86_64.ERESTARTNOINTR, x86_64.ERESTARTNOHAND, x86_64.ERESTART_RESTARTBLOCK)
 _SHARED_TABLES = ((kcmp.FILES, "file descriptors"), (kcmp.FS, "current directory, root and umask"))
-
-
-@dataclass(slots=True)
-class Own:
-    """What only the thread itself can tell, by system calls that it makes for us."""
-
-    stack: Buffer
-    sigaltstack: Call
-    tid: Buffer
-    tid_address: Call
-    timer_slack: Call
-    death: Buffer
-    death_signal: Call
-
-    @classmethod
-    def ask(cls, ask: Borrowings) -> Own:
-        stack, tid, death = ask.buffer(_STACK.size), ask.buffer(8), ask.buffer(4)
-        return cls(
-            stack,
-            ask.call(NR["sigaltstack"], 0, stack),
-            tid,
-            ask.call(NR["prctl"], prctl.GET_TID_ADDRESS, tid, 0, 0, 0),
-            ask.call(NR["prctl"], prctl.GET_TIMERSLACK, 0, 0, 0, 0),
-            death,
-            ask.call(NR["prctl"], prctl.GET_PDEATHSIG, death, 0, 0, 0),
-        )
 
 
 @dataclass(slots=True)
@@ -85,24 +59,43 @@ class _Raw:
 class ThreadsReader:
     """Reads the threads of one process."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self) -> None:
+        self._still = Stillness()
         self._seccomp = SeccompReader()
         self._calls: dict[int, int] = {}
 
-    def read(self, moment: Moment, own: dict[int, Own]) -> None:
-        """While it is stopped. `own`: what each thread was asked, by its id."""
-        self._raw = [self._read_thread(moment, thread, own[thread.tid]) for thread in moment.held.threads]
+    def read(self, moment: Moment) -> dict[int, Borrowings]:
+        """While it is stopped. Returns what threads must be asked, by their ids; the first one the process's questions too."""
+        self._raw = []
+        asks: dict[int, Borrowings] = {}
+        for thread in moment.held.threads:
+            tid = thread.tid
+            status = moment.status if tid == moment.tid else moment.proc.read(f"task/{tid}/status")
+            registers = thread.registers()
+            own = self._still.own(tid, registers, status) if tid != moment.tid else None
+            if own is None:
+                ask = asks[tid] = moment.borrowings if tid == moment.tid else Borrowings()
+                own = Own.ask(ask)
+            self._raw.append(self._read_thread(moment, thread, registers, status, own))
+        return asks
 
-    def _read_thread(self, moment: Moment, thread: HeldThread, own: Own) -> _Raw:
+    def remember(self, moment: Moment, asked: Collection[int]) -> None:
+        """While it is still stopped, after the threads were asked: what each looks like that does not run until the next capture."""
+        seen = {}
+        for raw in self._raw:
+            if raw.tid != moment.tid:
+                status = moment.proc.read(f"task/{raw.tid}/status") if raw.tid in asked else raw.status
+                seen[raw.tid] = Sight(raw.registers, switches(status), raw.own)
+        self._still.replace(seen)
+
+    def _read_thread(self, moment: Moment, thread: HeldThread, registers: dict[str, int], status: bytes, own: Own) -> _Raw:
         tid = thread.tid
-        status = moment.status if tid == self._pid else moment.proc.read(f"task/{tid}/status")
         waiting = b"\nSigPnd:\t0000000000000000\n" not in status
-        if b"\nSeccomp:\t2\n" in status:
+        if FILTERED in status:
             self._seccomp.read(tid, status)
         return _Raw(
             tid=tid,
-            registers=thread.registers(),
+            registers=registers,
             xsave=thread.xsave(),
             mask=thread.signal_mask(),
             pending=thread.pending() if waiting else [],
@@ -114,40 +107,37 @@ class ThreadsReader:
             robust=_tried(robust_list, tid),
             rseq=_tried(ptrace.rseq_configuration, tid),
             dispatch=_dispatch(tid),
-            apart=[] if tid == self._pid else _apart(self._pid, tid),
+            apart=[] if tid == moment.tid else _apart(moment.tid, tid),
             own=own,
         )
 
     def finish(self, report: Report) -> tuple[Thread, ...]:
         """The threads, main thread first; writes section `seccomp` and what could not be read."""
         threads = []
-        main = parse_status(self._raw[0].status)
+        first = self._raw[0]
         self._calls = {raw.tid: self._original(raw) for raw in self._raw}
+        filters = self._seccomp.items(first.tid, first.status, report)
+        report.add("seccomp", *filters)
         for raw in self._raw:
-            status = main if raw.tid == self._pid else parse_status(raw.status)
-            found = self._items(raw, status)
-            if raw.tid != self._pid and (own := credentials(status)) != credentials(main):
-                found.append(own)
-            filters = self._seccomp.items(raw.tid, status, report)
-            if raw.tid == self._pid:
-                report.add("seccomp", *filters)
-                main_filters = filters
-            elif filters != main_filters:
-                found += filters
+            found = self._items(raw)
+            if _rights(raw.status) != _rights(first.status):
+                found.append(credentials(parse_status(raw.status)))
+                if (own := self._seccomp.items(raw.tid, raw.status, report)) != filters:
+                    found += own
             threads.append(Thread(raw.tid, raw.registers, raw.xsave, records(found)))
             self._note_unread(raw, report)
         return tuple(threads)
 
-    def _items(self, raw: _Raw, status: dict[str, str]) -> list[Item]:
-        found: list[Item] = [items.Name(_unescaped(status["Name"])), items.SignalMask(raw.mask)]
-        found += pending_items(raw.pending, int(status["SigPnd"], 16))
+    def _items(self, raw: _Raw) -> list[Item]:
+        found: list[Item] = [items.Name(_unescaped(_line(raw.status, b"Name"))), items.SignalMask(raw.mask)]
+        found += pending_items(raw.pending, int(_line(raw.status, b"SigPnd"), 16))
         if raw.dequeued is not None:
             signal, code = parse_siginfo(raw.dequeued)
             found.append(items.Dequeued(signal, code, raw.dequeued))
         found += self._call(raw)
         own = raw.own
         if own.sigaltstack.result == 0:
-            address, flags, size = _STACK.unpack(own.stack.data)
+            address, flags, size = STACK.unpack(own.stack.data)
             found.append(items.Altstack(address, size, flags))
         if own.tid_address.result == 0:
             found.append(items.TidAddress(int.from_bytes(own.tid.data, "little")))
@@ -197,6 +187,17 @@ def _tried(read: Callable[[int], Value], tid: int) -> Value | None:
         return read(tid)
     except OSError:
         return None
+
+
+def _line(status: bytes, name: bytes) -> str:
+    """The value of a line of a status file that every kernel writes."""
+    start = status.index(name + b":\t") + len(name) + 2
+    return os.fsdecode(status[start : status.index(b"\n", start)])
+
+
+def _rights(status: bytes) -> list[bytes]:
+    """The lines of a status file of which credentials() are made."""
+    return _RIGHTS.findall(status)
 
 
 def _unescaped(name: str) -> str:

@@ -6,7 +6,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from vcsimg.capture.state.borrowing import Buffer, Call
+from vcsimg.capture.state.borrowing import Borrowings, Buffer, Call
 from vcsimg.capture.state.moment import Moment
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.timers import IntervalTimer, PosixTimer
@@ -31,13 +31,16 @@ class _Posix:
 class TimersReader:
     """Reads it for one process."""
 
-    def read(self, moment: Moment) -> None:
-        """While it is stopped."""
-        ask = moment.borrowings
+    def ask(self, ask: Borrowings) -> None:
+        """Note what only the process itself can tell."""
         self._interval: list[tuple[str, Call, Buffer]] = []
         for number, which in enumerate(_INTERVAL_TIMERS):
             buffer = ask.buffer(_ITIMERVAL.size)
             self._interval.append((which, ask.call(NR["getitimer"], number, buffer), buffer))
+
+    def read(self, moment: Moment) -> None:
+        """While it is stopped."""
+        ask = moment.borrowings
         self._text = moment.proc.try_read("timers")
         self._posix: list[_Posix] = []
         for found in _POSIX.finditer(self._text or b""):

@@ -131,10 +131,10 @@ class Item:
     def record(self) -> Record:
         """The item as a line of text."""
         fields = {}
-        for name, coding, _ in _codings(type(self)):
+        for name, write, _, _ in _codings(type(self)):
             value = getattr(self, name)
             if value is not None:
-                fields[name.rstrip("_")] = coding.write(value)
+                fields[name] = write(value)
         return Record(self.kind, fields)
 
     @classmethod
@@ -142,17 +142,16 @@ class Item:
         """The item that a record says. Raises HostileImage for a missing, unknown or malformed key."""
         values: dict[str, Any] = {}
         unread = set(record.fields)
-        for name, coding, optional in _codings(cls):
-            key = name.rstrip("_")
-            unread.discard(key)
-            if key not in record.fields and optional:
+        for name, _, read, optional in _codings(cls):
+            unread.discard(name)
+            if name not in record.fields and optional:
                 values[name] = None
                 continue
-            text = record[key]
+            text = record[name]
             try:
-                values[name] = coding.read(text)
+                values[name] = read(text)
             except (ValueError, KeyError):
-                raise HostileImage(f"record {record.kind!r}", f"{key} cannot be {text[:80]!r}") from None
+                raise HostileImage(f"record {record.kind!r}", f"{name} cannot be {text[:80]!r}") from None
         if unread:
             raise HostileImage(f"record {record.kind!r}", f"unknown key {min(unread)!r}")
         return cls(**values)
@@ -171,17 +170,20 @@ def records(items: Iterable[Item]) -> Section:
     return tuple(item.record() for item in items)
 
 
-_known: dict[str, tuple[tuple[str, Coding, bool], ...]] = {}
+_Field = tuple[str, Callable[[Any], str], Callable[[str], Any], bool]
+_known: dict[object, tuple[_Field, ...]] = {}
 
 
-def _codings(cls: type[Item]) -> tuple[tuple[str, Coding, bool], ...]:
-    """For each field of an item: name, coding, may be absent."""
-    name = f"{cls.__module__}.{cls.__qualname__}"
-    found = _known.get(name)
+def _codings(cls: type[Item]) -> tuple[_Field, ...]:
+    """For each field of an item: name, how it is written and read, may be absent."""
+    found = _known.get(cls)
     if found is None:
         hints = typing.get_type_hints(cls, include_extras=True)
-        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-        found = _known[name] = tuple((field.name, *_coding(hints[field.name])) for field in fields)
+        fields = []
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+            coding, optional = _coding(hints[field.name])
+            fields.append((field.name, coding.write, coding.read, optional))
+        found = _known[cls] = tuple(fields)
     return found
 
 

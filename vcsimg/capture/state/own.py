@@ -1,0 +1,45 @@
+"""What only a thread itself can tell."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from vcsimg.capture.state.borrowing import Borrowings, Buffer, Call
+from vcsimg.kernel import prctl
+from vcsimg.kernel.syscalls import NR
+
+STACK = struct.Struct("<QixxxxQ")
+"""stack_t: address, flags, size."""
+
+
+@dataclass(slots=True)
+class Own:
+    """What only the thread itself can tell, by system calls that it makes for us."""
+
+    stack: Buffer
+    sigaltstack: Call
+    tid: Buffer
+    tid_address: Call
+    timer_slack: Call
+    death: Buffer
+    death_signal: Call
+
+    @property
+    def answered(self) -> bool:
+        """Whether the thread was asked."""
+        return self.sigaltstack.result is not None
+
+    @classmethod
+    def ask(cls, ask: Borrowings) -> Own:
+        """Note the questions."""
+        stack, tid, death = ask.buffer(STACK.size), ask.buffer(8), ask.buffer(4)
+        return cls(
+            stack,
+            ask.call(NR["sigaltstack"], 0, stack),
+            tid,
+            ask.call(NR["prctl"], prctl.GET_TID_ADDRESS, tid, 0, 0, 0),
+            ask.call(NR["prctl"], prctl.GET_TIMERSLACK, 0, 0, 0, 0),
+            death,
+            ask.call(NR["prctl"], prctl.GET_PDEATHSIG, death, 0, 0, 0),
+        )
