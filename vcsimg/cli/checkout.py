@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vcsimg.cli.options import PID, find_repository, json_option, repository_option
+from vcsimg.cli.options import PID, find_captures, json_option, repository_option
 from vcsimg.cli.output import Output, size, stderr, stdout
 from vcsimg.errors import ExportError, VcsimgError
 
@@ -43,7 +43,7 @@ def checkout(
         raise click.UsageError("--core - and --json both write standard output.")
     err = stderr()
     written: list[Path] = []
-    with find_repository(repo) as repository:
+    with find_captures(repo) as repository:
         commit = repository.resolve(revision)
         snapshot = repository.load(commit)
         processes = _chosen(snapshot, pid, commit)

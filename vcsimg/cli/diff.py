@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vcsimg.cli.options import find_repository, json_option, repository_option
+from vcsimg.cli.options import find_captures, json_option, repository_option
 from vcsimg.cli.output import Column, Output, Part, region_name, stdout
 from vcsimg.errors import VcsimgError
 from vcsimg.history import Change, format
@@ -37,7 +37,7 @@ def diff(a: str, b: str | None, stat: bool, as_hex: bool, repo: Path | None, as_
     if stat and as_hex:
         raise click.UsageError("--stat and --hex exclude one another.")
     out = stdout()
-    with find_repository(repo) as repository:
+    with find_captures(repo) as repository:
         one, two = _sides(repository, a, b)
         changes = differences(repository.load(one), repository.load(two), lambda pid: repository.changed_pieces(one, two, pid))
         if as_json and stat:

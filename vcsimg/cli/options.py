@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vcsimg.errors import RepositoryMissing
+from vcsimg.errors import RepositoryMissing, StoreError
 
 if TYPE_CHECKING:
     from vcsimg.store import Repository
@@ -96,3 +96,13 @@ def find_repository(repo: Path | None) -> Repository:
             raise RepositoryMissing("the current folder, which was deleted") from None
         here = Path("/")
     return Repository.discover(here, repo)
+
+
+def find_captures(repo: Path | None) -> Repository:
+    """The repository that is meant, which must have captures. Raises StoreError."""
+    repository = find_repository(repo)
+    if not repository.branches():
+        raise StoreError(
+            str(repository.path), "no captures yet", remedy="`vcsimg capture PID` makes one, `vcsimg run COMMAND` makes many."
+        )
+    return repository

@@ -13,7 +13,7 @@ from vcsimg.cli.events import EventLog, Tally, as_dict
 from vcsimg.cli.live import LiveLine
 from vcsimg.cli.options import DURATION, PID, SIGNAL, Command, find_repository, json_option, repository_option
 from vcsimg.cli.output import Part, count, duration, size, stderr, stdout
-from vcsimg.errors import VcsimgError
+from vcsimg.errors import RepositoryMissing, VcsimgError
 from vcsimg.recording import Recorded, Recorder, follow, leave_as, recorders, request_capture
 from vcsimg.recording import run as run_program
 from vcsimg.store import Repository
@@ -192,13 +192,13 @@ def record(
 
 
 def _status(recorder: Recorder, recorded: Recorded, tally: Tally) -> list[Part]:
+    """What matters most comes first: the end is cut off where the window is narrow."""
     return [
         ("● ", "red"),
         (f"{recorder.name} {recorder.pid}", "bold"),
-        f"  {count(tally.captures, 'capture')}  pause {duration(recorded.pause)}, longest {duration(tally.longest)}"
-        f"  {size(tally.stored)} stored  last ",
+        f"  {count(tally.captures, 'capture')}  paused {duration(recorded.pause)}, at most {duration(tally.longest)}"
+        f"  {size(tally.stored)}  ",
         (recorded.commit[:12], "yellow"),
-        f" {count(recorded.pages_changed, 'page')}",
     ]
 
 
@@ -282,15 +282,20 @@ def run(
     help="Every recorded process whose current folder is FOLDER or below it.",
 )
 @click.option("-m", "--message", help="The subject of the commit; else one that says what changed.")
-@click.option("-q", "--quiet", is_flag=True, help="Nothing is printed, and it is no failure that no process is recorded.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing; that there is no recorder, or no repository, is no failure.")
 @repository_option
 @json_option("One JSON document: a list of pid and commit.")
 def snap(pid: int | None, folder: Path | None, message: str | None, quiet: bool, repo: Path | None, as_json: bool) -> None:
     """Ask the recorder of a process (vcsimg run, vcsimg record) for a capture now."""
     if (pid is None) == (folder is None):
         raise click.UsageError("Give either a PID or --in FOLDER.")
-    with find_repository(repo) as repository:
-        path = repository.path
+    try:
+        with find_repository(repo) as repository:
+            path = repository.path
+    except RepositoryMissing:
+        if quiet:
+            return
+        raise
     made: list[dict[str, int | str]] = []
     failures: list[VcsimgError] = []
     for each in [pid] if pid is not None else recorders(path, folder):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcsimg.cli.log import as_dict as capture_as_dict
-from vcsimg.cli.options import PID, find_repository, json_option, repository_option
+from vcsimg.cli.options import PID, find_captures, json_option, repository_option
 from vcsimg.cli.output import Column, Output, count, duration, moment, region_name, size, stdout
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def show(revision: str, variable: str | None, pid: int | None, repo: Path | None
     name, colon, path = revision.partition(":")
     if colon and (variable is not None or as_json):
         raise click.UsageError("REVISION:PATH gives the file as it is: it goes with neither --variable nor --json.")
-    with find_repository(repo) as repository:
+    with find_captures(repo) as repository:
         if colon:
             out.bytes(repository.show(name or "HEAD", path))
             return
@@ -105,7 +105,7 @@ def _threads(process: Process) -> str:
 
 def _thread_names(process: Process) -> Iterator[tuple[int, str]]:
     for thread in process.threads:
-        name = next((record.get("name") for record in thread.records if record.kind == "name"), None)
+        name = next((record.get("comm") for record in thread.records if record.kind == "name"), None)
         yield thread.tid, name or process.name
 
 

@@ -76,10 +76,14 @@ def _machine() -> Check:
 def _capture() -> Check:
     """Hold a process of our own, and borrow its thread: what every capture does."""
     try:
-        child = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     except OSError as error:
         return Check("capture", Result.BAD, f"no program can be started: {error.strerror}")
+    assert child.stdin is not None
+    assert child.stdout is not None
     try:
+        child.stdin.write(b"x")
+        child.stdout.read(1)  # now it is cat, and not on its way there
         with hold(child.pid) as held:
             reason = held.can_borrow
             if reason is None:
@@ -99,7 +103,7 @@ def _capture() -> Check:
         )
     finally:
         child.kill()
-        child.wait()
+        child.communicate()
 
 
 def _engines() -> Iterator[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import select
@@ -20,7 +21,9 @@ from vcsimg.errors import (
     DiskFull,
     NoSuchProcess,
     ProcessChanged,
+    RepositoryReadOnly,
     StopTimeout,
+    StoreError,
     VcsimgError,
 )
 from vcsimg.kernel import pidfd, procfs
@@ -182,7 +185,15 @@ def _ended_fd(pid: int) -> Iterator[int]:
 
 @contextmanager
 def _control(repository: Path, pid: int) -> Iterator[Control]:
-    control = Control(repository, pid)
+    """The socket for requests. Raises StoreError if the repository has no place for it."""
+    try:
+        control = Control(repository, pid)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise RepositoryReadOnly(str(repository)) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(str(repository)) from error
+        raise StoreError(str(repository), f"no socket for requests can be made in it: {error.strerror}") from error
     try:
         yield control
     finally:

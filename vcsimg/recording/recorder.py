@@ -101,7 +101,10 @@ def _explained(pid: int) -> Iterator[None]:
     except OSError as error:
         of_process = str(error.filename or "").startswith("/proc/")
         if isinstance(error, ProcessLookupError) or (of_process and isinstance(error, FileNotFoundError)):
-            raise ProcessChanged(pid, "it, or a process below it, ended while it was being captured") from error
+            reason = refusal(pid)
+            if isinstance(reason, (NoSuchProcess, UnsupportedProcess)):
+                raise reason from error
+            raise ProcessChanged(pid, "a process below it ended while it was being captured") from error
         if of_process and isinstance(error, PermissionError):
             raise refusal(pid) from error
         raise

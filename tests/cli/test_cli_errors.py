@@ -1,0 +1,230 @@
+"""Bad input ends with one clear message, what to do about it, and an exit status; never with a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.conftest import Target, wait_for
+
+Start = Callable[..., Target]
+UNUSED_PID = (1 << 22) + 1
+"""Above the largest pid that Linux allows."""
+
+
+def test_help_names_every_command(cli: Cli) -> None:
+    said = cli("--help").stdout
+    for command in ("init", "run", "record", "snap", "capture", "log", "show", "diff", "checkout", "doctor", "textconv", "version"):
+        assert f"\n  {command} " in said
+    assert cli("diff", "-h").stdout.startswith("Usage: vcsimg diff [OPTIONS] [A] [B]\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nix",), ("capture", "x"), ("record", "1", "--every", "soon"), ("diff", "--stat", "--hex"), ("snap",)]
+)
+def test_wrong_usage_is_status_2(cli: Cli, arguments: tuple[str, ...]) -> None:
+    assert "Usage: vcsimg" in cli(*arguments, status=2).stderr
+
+
+def test_no_repository_names_the_ways_to_one(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    done = cli("log", status=1, cwd=folder, environment={"VCSIMG_REPO": None})
+    assert done.stderr.startswith(f"vcsimg: {folder}: no vcsimg repository here\n  ")
+    assert "vcsimg init" in done.stderr
+    assert "VCSIMG_REPO" in done.stderr
+
+
+def test_the_current_folder_may_be_gone(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    command = 'cd "$1" && rmdir "$1" && shift && exec "$@"'
+    words = ["sh", "-c", command, "sh", str(folder), *cli.command("log")]
+    done = subprocess.run(words, capture_output=True, text=True, env=cli.environment(VCSIMG_REPO=None), check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        1,
+        "vcsimg: the current folder, which was deleted: no vcsimg repository here",
+    )
+
+
+def test_no_such_process(cli: Cli) -> None:
+    for command in ("capture", "record"):
+        said = cli(command, UNUSED_PID, status=1).stderr
+        assert said.startswith(f"vcsimg: process {UNUSED_PID}: no such process\n  ")
+    assert cli("log").stdout == ""
+
+
+def test_a_zombie_is_named(cli: Cli) -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    try:
+        wait_for(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+        assert "zombie" in cli("capture", pid, status=1).stderr
+    finally:
+        os.waitpid(pid, 0)
+
+
+def test_a_thread_is_not_a_process(cli: Cli, start: Start) -> None:
+    target = start("demo_exchange", 60)
+    target.line()
+    tid = next(int(name) for name in os.listdir(f"/proc/{target.pid}/task") if int(name) != target.pid)
+    said = cli("capture", tid, status=1).stderr
+    assert f"process {tid}: it is a thread of process {target.pid}\n  Use {target.pid}" in said
+
+
+def test_a_process_of_another_user(cli_of_nobody: Cli, start: Start) -> None:
+    target = start("/bin/sleep", 60)
+    said = cli_of_nobody("capture", target.pid, status=1).stderr
+    assert f"process {target.pid}: not permitted: it belongs to user 0 and you are user 65534" in said
+
+
+def test_a_traced_process_names_its_tracer(cli: Cli, start: Start) -> None:
+    target = start("/bin/sleep", 60)
+    gdb = subprocess.Popen(
+        ["gdb", "-q", "-nx", "-p", str(target.pid)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(lambda: f"TracerPid:\t{gdb.pid}" in Path(f"/proc/{target.pid}/status").read_text())
+        assert f"already traced by process {gdb.pid}" in cli("capture", target.pid, status=1).stderr
+    finally:
+        gdb.communicate(b"detach\nquit\n")
+
+
+def test_an_unknown_revision(cli: Cli, start: Start) -> None:
+    cli("capture", start("/bin/sleep", 60).pid)
+    for command in ("show", "diff", "checkout", "log"):
+        assert "unknown revision 'nix'" in cli(command, "nix", status=1).stderr
+
+
+def test_a_repository_without_captures_says_so(cli: Cli) -> None:
+    for command in (("show",), ("diff",), ("checkout", "HEAD")):
+        assert "no captures yet" in cli(*command, status=1).stderr
+
+
+def test_two_recorders_of_one_process_exclude_one_another(cli: Cli, start: Start) -> None:
+    target = start("/bin/sleep", 60)
+    recorder = cli.start("record", target.pid, "--on-demand")
+    try:
+        assert recorder.stdout is not None
+        recorder.stdout.readline()
+        said = cli("capture", target.pid, status=1).stderr
+        assert f"process {recorder.pid} is already writing branch sleep.{target.pid}." in said
+        assert "vcsimg snap" in said
+    finally:
+        recorder.send_signal(signal.SIGINT)
+        recorder.communicate()
+
+
+def test_snap_without_a_recorder(cli: Cli) -> None:
+    assert f"no recorder follows process {UNUSED_PID}" in cli("snap", UNUSED_PID, status=1).stderr
+
+
+def test_a_read_only_repository(cli_of_nobody: Cli) -> None:
+    target = subprocess.Popen([*cli_of_nobody.prefix, "sleep", "60"])
+    try:
+        for path in (cli_of_nobody.repo, *cli_of_nobody.repo.rglob("*")):
+            if path.is_dir():
+                path.chmod(0o500)
+        done = cli_of_nobody("capture", target.pid, status=1)
+        assert done.stderr.startswith(f"vcsimg: {cli_of_nobody.repo}: the repository cannot be written\n")
+        assert target.poll() is None
+    finally:
+        for path in (cli_of_nobody.repo, *cli_of_nobody.repo.rglob("*")):
+            if path.is_dir():
+                path.chmod(0o700)
+        target.kill()
+        target.wait()
+
+
+def test_a_fault_of_vcsimg_is_one_line_and_its_traceback_comes_when_asked_for(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import vcsimg.store\ndef broken(*arguments, **options): raise ZeroDivisionError('as planned')\n"
+        "vcsimg.store.Repository.discover = broken\n"
+    )
+    environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parent.parent.parent}"}
+    said = cli("log", status=1, environment=environment).stderr.splitlines()
+    assert said[0] == "vcsimg: unexpected ZeroDivisionError: as planned"
+    assert "VCSIMG_DEBUG=1 vcsimg log" in said[1]
+    assert len(said) == 2
+    done = subprocess.run(
+        cli.command("log"), capture_output=True, text=True, env=cli.environment(**environment, VCSIMG_DEBUG="1"), check=False
+    )
+    assert done.stderr.startswith("Traceback")
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(cli: Cli, start: Start) -> None:
+    target = start("/bin/sleep", 60)
+    cli("capture", target.pid)
+    done = subprocess.run(
+        f"{' '.join(cli.command('show', '--json'))} | head -c 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        env=cli.environment(),
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("{", "")
+
+
+def test_an_output_that_is_full_is_told(cli: Cli) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            cli.command("version"), stdout=full, stderr=subprocess.PIPE, text=True, env=cli.environment(), check=False
+        )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_recording_and_leaves_the_target_running(cli: Cli, start: Start, number: int) -> None:
+    target = start("demo_exchange", 60)
+    target.line()
+    recorder = cli.start("record", target.pid, "--every", "0")
+    assert recorder.stdout is not None
+    for _ in range(3):
+        recorder.stdout.readline()
+    recorder.send_signal(number)
+    out, err = recorder.communicate()
+    assert recorder.returncode == 128 + number, err
+    assert "stopped: " in err
+    commits = cli.git("rev-list", "HEAD").split()
+    assert len(commits) == 3 + len(out.splitlines())
+    cli.git("fsck", "--full", "--strict")
+    assert "TracerPid:\t0" in Path(f"/proc/{target.pid}/status").read_text()
+    assert target.process.poll() is None
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:")]
+    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+
+
+def test_interrupted_captures_leave_target_and_repository_whole(cli: Cli, start: Start) -> None:
+    """Ctrl-C at sixteen moments between the start of the command and its end."""
+    target = start("demo_exchange", 60)
+    target.line()
+    for step in range(16):
+        capture = cli.start("capture", target.pid)
+        # Python's own start takes a while; what happens there is not ours.
+        wait_for(partial(catches, capture.pid, signal.SIGTERM))
+        try:
+            capture.wait(0.03 * step)
+        except subprocess.TimeoutExpired:
+            capture.send_signal(signal.SIGINT)
+        _, err = capture.communicate()
+        assert (capture.returncode, err.strip()) in ((0, ""), (130, ""))
+    assert "TracerPid:\t0" in Path(f"/proc/{target.pid}/status").read_text()
+    threads = [Path(f"/proc/{target.pid}/task/{tid}/stat").read_text() for tid in os.listdir(f"/proc/{target.pid}/task")]
+    assert not any(text.rpartition(")")[2].split()[0] in "Tt" for text in threads)
+    cli("capture", target.pid)
+    cli.git("fsck", "--full", "--strict")

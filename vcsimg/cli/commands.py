@@ -1,0 +1,54 @@
+"""The command `vcsimg` and its subcommands."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import click
+
+from vcsimg import __version__
+
+_COMMANDS = {
+    "init": "repository",
+    "run": "record",
+    "record": "record",
+    "snap": "record",
+    "capture": "record",
+    "log": "log",
+    "show": "show",
+    "diff": "diff",
+    "checkout": "checkout",
+    "doctor": "doctor",
+    "textconv": "textconv",
+    "version": "version",
+}
+"""Command → module of this package. A module is imported when its command is called: `vcsimg log` need not wait for ptrace."""
+
+
+class _Commands(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"vcsimg.cli.{_COMMANDS[name]}")
+        command = getattr(module, name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="vcsimg %(version)s")
+@click.option(
+    "--repo",
+    envvar="VCSIMG_REPO",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The repository; else $VCSIMG_REPO, else the nearest one from the current folder upward.",
+)
+@click.pass_context
+def vcsimg(context: click.Context, repo: Path | None) -> None:
+    """The history of running processes, kept in git: every capture of a process is a commit."""
+    context.obj = repo
