@@ -84,6 +84,22 @@ def test_consolidation_copes_with_packs_that_git_made(repo: Repository, git: Git
     subprocess.run(["git", "-C", copy, "fsck", "--full", "--strict"], check=True, capture_output=True)
 
 
+def test_large_packs_are_joined_as_they_are(repo: Repository, git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond some thousand objects packs are put behind one another; two that share an object are merged entry by entry."""
+    model = Model()
+    captures = record(repo, model, 40)
+    monkeypatch.setattr(consolidate, "_ENTRYWISE", 10)
+    for turn in range(2):
+        consolidate.merge(sorted(packs(repo)), repo.path / "objects/pack", repo.path / "vcsimg", sync=False)
+        assert len(packs(repo)) == 1
+        git("fsck", "--full", "--strict")
+        git("verify-pack", packs(repo)[0].with_suffix(".idx"))
+        check(Repository.open(repo.path), captures)
+        for twin in "ab":
+            record(repo, Model(pid=7 + turn), 2, branch=f"{twin}.{turn}")
+        captures += record(repo, model, 3)
+
+
 def test_a_kept_pack_is_left_alone(repo: Repository) -> None:
     record(repo, Model(), 1)
     (pack,) = packs(repo)

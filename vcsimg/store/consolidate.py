@@ -12,25 +12,32 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from vcsimg.errors import HostileImage
 from vcsimg.store import gitdelta
 from vcsimg.store.locks import Taken, locked
 from vcsimg.store.objects import COMMIT, TREE, Entry, Oid, parse_tree
 from vcsimg.store.pack import TYPES, PackWriter, entry_header
-from vcsimg.store.packfile import OFS_DELTA, BadPack, Contents, PackEntry, PackFile, ofs_header
+from vcsimg.store.packfile import BODY_START, OFS_DELTA, BadPack, Contents, Index, PackEntry, PackFile, ofs_header, read_index
 
 FAN = 8
 TOO_MANY = 48
 """So many packs there never are: before one more is added, whoever adds it consolidates."""
 _LOWEST = 16 << 10
-_MOST_PACKS = 40
+_SMALL = 1 << 20
+_MOST_OF_A_KIND = 20
+_ENTRYWISE = 8192
 _MOST_DEPTH = 24
 _TEXT_MOST = 64 << 10
 _WORTH = 48
+SMALL_LOCK = "small-packs.lock"
+LARGE_LOCK = "large-packs.lock"
 _NOT_OURS = (".keep", ".promisor", ".mtimes")
 _COMMIT = re.compile(rb"tree ([0-9a-f]{40})\n(?:parent ([0-9a-f]{40})\n)?")
 
@@ -62,16 +69,30 @@ def candidates(directory: Path) -> list[Candidate]:
 
 def plan(packs: Sequence[Candidate]) -> list[Candidate]:
     """The packs to make one of, oldest first; none when there is nothing to do. `packs`: smallest first."""
+    return plan_small(packs) or plan_large(packs)
+
+
+def plan_small(packs: Sequence[Candidate]) -> list[Candidate]:
+    """What is due among small packs: a matter of milliseconds."""
+    return _due([pack for pack in packs if pack.size < _SMALL])
+
+
+def plan_large(packs: Sequence[Candidate]) -> list[Candidate]:
+    """What is due among large packs: it may take seconds, and does not touch small ones."""
+    return _due([pack for pack in packs if pack.size >= _SMALL])
+
+
+def _due(packs: Sequence[Candidate]) -> list[Candidate]:
     count = 0
-    level = 0
+    level = -1
     for index, pack in enumerate(packs):
         this = _level(pack.size)
         count = count + 1 if this == level else 1
         level = this
         if count >= FAN and (index + 1 == len(packs) or _level(packs[index + 1].size) > level):
             return _by_age(packs[: index + 1])
-    if len(packs) > _MOST_PACKS:
-        return _by_age(packs[: len(packs) - _MOST_PACKS + FAN])
+    if len(packs) > _MOST_OF_A_KIND:
+        return _by_age(packs[: len(packs) - _MOST_OF_A_KIND + FAN])
     return []
 
 
@@ -87,44 +108,62 @@ def _level(size: int) -> int:
     return level
 
 
-def consolidate(repository: Path, *, sync: bool, wait: bool = False) -> int:
+def consolidate(repository: Path, *, sync: bool) -> int:
     """Do what is due, until nothing is. Returns how many packs were made. Raises OSError.
 
-    While another process does it, waits for that one or does nothing. A pack that is damaged is left alone, for `fsck`.
+    Does nothing while another process does it. A pack that is damaged is left alone, for `fsck` to find.
     """
-    directory = repository / "objects" / "pack"
-    work = repository / "vcsimg"
     made = 0
+    bad: set[Path] = set()
+    while True:
+        done = consolidate_small(repository, sync=sync)
+        try:
+            with locked(repository / "vcsimg" / LARGE_LOCK):
+                done += _once(repository, plan_large, bad, sync=sync)
+        except Taken:
+            pass
+        made += done
+        if not done:
+            return made
+
+
+def consolidate_small(repository: Path, *, sync: bool, wait: bool = False) -> int:
+    """Do what is due among small packs, even while another process is at large ones. Raises OSError."""
+    made = 0
+    bad: set[Path] = set()
     try:
-        with locked(work / "consolidate.lock", wait=wait):
-            bad: set[Path] = set()
-            while chosen := plan([pack for pack in candidates(directory) if pack.path not in bad]):
-                try:
-                    merge([pack.path for pack in chosen], directory, work, sync=sync)
-                    made += 1
-                except BadPack:
-                    bad.update(pack.path for pack in chosen)
+        with locked(repository / "vcsimg" / SMALL_LOCK, wait=wait):
+            while _once(repository, plan_small, bad, sync=sync):
+                made += 1
     except Taken:
         pass
     return made
 
 
+def _once(repository: Path, due: Callable[[Sequence[Candidate]], list[Candidate]], bad: set[Path], *, sync: bool) -> int:
+    """One merge, if one is due. Packs that cannot be merged are put into `bad`."""
+    directory = repository / "objects" / "pack"
+    while chosen := due([pack for pack in candidates(directory) if pack.path not in bad]):
+        try:
+            merge([pack.path for pack in chosen], directory, repository / "vcsimg", sync=sync)
+        except BadPack:
+            bad.update(pack.path for pack in chosen)
+        else:
+            return 1
+    return 0
+
+
 def merge(paths: Sequence[Path], directory: Path, work: Path, *, sync: bool) -> None:
     """Make one pack of several (oldest first), and remove them. Raises BadPack, OSError: then nothing has changed."""
-    packs: list[PackFile] = []
+    writer = PackWriter(directory, work, sync=sync, paced=sync)
     try:
-        for path in paths:
-            packs.append(PackFile(path))
-        writer = PackWriter(directory, work, sync=sync, paced=sync)
-        try:
-            _copy(packs, writer)
-            keep = writer.finish()
-        except BaseException:
-            writer.abandon()
-            raise
-    finally:
-        for pack in packs:
-            pack.close()
+        indexes = [read_index(path.with_suffix(".idx")) for path in paths]
+        if sum(len(index) for index in indexes) <= _ENTRYWISE or not _join(paths, indexes, writer):
+            _copy(paths, writer)
+        keep = writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
     if keep is None:
         return
     keep.unlink()
@@ -136,27 +175,48 @@ def merge(paths: Sequence[Path], directory: Path, work: Path, *, sync: bool) -> 
                 path.with_suffix(suffix).unlink(missing_ok=True)
 
 
-def _copy(packs: Sequence[PackFile], writer: PackWriter) -> None:
-    contents = Contents(list(packs))
-    bases = Bases(packs, contents).find()
-    placed: dict[Oid, int] = {}
-    for pack in packs:
-        for entry in pack.entries:
-            if entry.oid in writer:
-                continue
-            place = writer.size
-            placed[entry.oid] = place
-            base = bases.get(entry.oid)
-            if base is not None and base in placed and (made := _delta(contents, base, entry, place - placed[base])) is not None:
-                writer.add_raw(entry.oid, made)
-                continue
-            raw = pack.raw(entry)
-            if entry.base is not None:
-                old_base = contents.base(pack, entry)
-                assert old_base is not None
-                header = ofs_header(entry_header(OFS_DELTA, entry.size), place - placed[old_base.oid])
-                raw = header + raw[entry.data - entry.offset :]
-            writer.add_raw(entry.oid, raw)
+def _join(paths: Sequence[Path], indexes: Sequence[Index], writer: PackWriter) -> bool:
+    """Put whole packs behind one another: at this size there is little left to find between them, and it costs no work an object.
+
+    Deltas say how far back their base is, so they stay right. False, and nothing done, when two packs share an object.
+    """
+    ids = np.sort(np.concatenate([index.ids for index in indexes]).view("S20"))
+    if (ids[1:] == ids[:-1]).any():
+        return False
+    for path, index in zip(paths, indexes, strict=True):
+        with PackFile(path, index) as pack:
+            pack.check()
+            writer.add_body(pack.body(), index.ids, index.offsets - np.uint64(BODY_START), index.crcs)
+    return True
+
+
+def _copy(paths: Sequence[Path], writer: PackWriter) -> None:
+    """Copy packs entry by entry, leaving out what stands twice, and making deltas."""
+    with ExitStack() as stack:
+        packs = [stack.enter_context(PackFile(path)) for path in paths]
+        contents = Contents(packs)
+        bases = Bases(packs, contents).find()
+        placed: dict[Oid, int] = {}
+        for pack in packs:
+            for entry in pack.entries:
+                if entry.oid in placed:
+                    continue
+                place = writer.size
+                placed[entry.oid] = place
+                writer.add_raw(entry.oid, _entry(pack, entry, contents, bases.get(entry.oid), placed))
+
+
+def _entry(pack: PackFile, entry: PackEntry, contents: Contents, base: Oid | None, placed: dict[Oid, int]) -> bytes:
+    """The bytes of an entry at its new place: a new delta against `base` if that pays, else what it was."""
+    place = placed[entry.oid]
+    if base is not None and base in placed and (made := _delta(contents, base, entry, place - placed[base])) is not None:
+        return made
+    raw = pack.raw(entry)
+    if entry.base is None:
+        return raw
+    old_base = contents.base(pack, entry)
+    assert old_base is not None
+    return ofs_header(entry_header(OFS_DELTA, entry.size), place - placed[old_base.oid]) + raw[entry.data - entry.offset :]
 
 
 def _delta(contents: Contents, base: Oid, entry: PackEntry, back: int) -> bytes | None:

@@ -16,8 +16,12 @@ import os
 import struct
 import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from vcsimg.store.leftovers import keep_text, temporary_name
 from vcsimg.store.objects import BLOB, COMMIT, TAG, TREE, Oid, object_id
@@ -25,6 +29,10 @@ from vcsimg.store.objects import BLOB, COMMIT, TAG, TREE, Oid, object_id
 TYPES = {COMMIT: 1, TREE: 2, BLOB: 3, TAG: 4}
 _IN_MEMORY = 8 << 20
 _LARGE_OFFSET = 1 << 31
+
+
+Ids = npt.NDArray[np.void]
+"""Object ids, 20 bytes each: shape (n,), type V20."""
 
 
 class Packed(NamedTuple):
@@ -61,6 +69,7 @@ class PackWriter:
         self._work = work
         self._sync = sync
         self._objects: list[Packed] = []
+        self._bodies: list[tuple[Ids, npt.NDArray[np.uint64], npt.NDArray[np.uint32]]] = []
         self._ids: set[Oid] = set()
         self._parts: list[bytes] = []
         self._held = 0
@@ -68,6 +77,7 @@ class PackWriter:
         self._file: int | None = None
         self._path: Path | None = None
         self._index: Path | None = None
+        self._base: Path | None = None
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -99,6 +109,33 @@ class PackWriter:
         if self._held >= _IN_MEMORY:
             self._spill()
 
+    def add_body(self, blocks: Iterator[bytes], ids: Ids, offsets: npt.NDArray[np.uint64], crcs: npt.NDArray[np.uint32]) -> None:
+        """Add many entries at once as they stand in another pack, in `blocks`; offsets (n,) from the first block's beginning.
+
+        None of the ids may be there yet, or be added later.
+        """
+        self._bodies.append((ids, offsets + np.uint64(self._offset), crcs))
+        for block in blocks:
+            self._parts.append(block)
+            self._offset += len(block)
+            self._held += len(block)
+            if self._held >= _IN_MEMORY:
+                self._spill()
+
+    def _table(self) -> tuple[Ids, npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
+        """Ids, offsets and CRCs of everything added."""
+        own = (
+            np.array([item.oid for item in self._objects], "V20"),
+            np.array([item.offset for item in self._objects], np.uint64),
+            np.array([item.crc for item in self._objects], np.uint32),
+        )
+        tables = [own, *self._bodies]
+        return (
+            np.concatenate([table[0] for table in tables]),
+            np.concatenate([table[1] for table in tables]),
+            np.concatenate([table[2] for table in tables]),
+        )
+
     def _spill(self) -> None:
         if self._file is None:
             self._file, name = tempfile.mkstemp(".tmp", temporary_name(), self._work)
@@ -112,9 +149,10 @@ class PackWriter:
 
     def finish(self) -> Path | None:
         """Make the pack durable and visible, with a .keep file. Returns the path of that file, or None for an empty pack."""
-        if not self._objects:
+        ids, offsets, crcs = self._table()
+        if not len(ids):
             return None
-        header = struct.pack(">4sII", b"PACK", 2, len(self._objects))
+        header = struct.pack(">4sII", b"PACK", 2, len(ids))
         if self._file is None:
             body = b"".join(self._parts)
             digest = hashlib.sha1(header + body, usedforsecurity=False).digest()
@@ -136,7 +174,7 @@ class PackWriter:
         index, index_name = tempfile.mkstemp(".tmp", temporary_name(), self._work)
         self._index = Path(index_name)
         try:
-            _write(index, [format_index(self._objects, digest)])
+            _write(index, [format_index(ids, offsets, crcs, digest)])
             os.fchmod(index, 0o400)
             if self._sync:
                 os.fsync(index)
@@ -147,6 +185,8 @@ class PackWriter:
 
     def _publish(self, pack: Path, index: Path, digest: bytes) -> Path:
         base = self._directory / f"pack-{digest.hex()}"
+        if not base.with_suffix(".pack").exists():
+            self._base = base
         keep = base.with_suffix(".keep")
         keep.write_text(keep_text())
         pack.rename(base.with_suffix(".pack"))
@@ -158,44 +198,34 @@ class PackWriter:
         return keep
 
     def abandon(self) -> None:
-        """Drop everything that is not visible yet."""
+        """Take everything away again: nothing refers to it."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        for path in (self._path, self._index):
+        visible = [self._base.with_suffix(suffix) for suffix in (".idx", ".pack", ".keep")] if self._base is not None else []
+        for path in (self._path, self._index, *visible):
             if path is not None:
                 path.unlink(missing_ok=True)
-        self._path = self._index = None
+        self._path = self._index = self._base = None
 
 
-def format_index(objects: list[Packed], pack_digest: bytes) -> bytes:
-    """A pack index, version 2: fan-out, ids, CRCs, offsets, offsets beyond 2 GiB, two checksums."""
-    objects = sorted(objects)
-    counts = [0] * 256
-    for item in objects:
-        counts[item.oid[0]] += 1
-    total = 0
-    fanout = []
-    for count in counts:
-        total += count
-        fanout.append(total)
-    large: list[int] = []
-    offsets = []
-    for item in objects:
-        if item.offset < _LARGE_OFFSET:
-            offsets.append(item.offset)
-        else:
-            offsets.append(_LARGE_OFFSET | len(large))
-            large.append(item.offset)
-    count = len(objects)
+def format_index(ids: Ids, offsets: npt.NDArray[np.uint64], crcs: npt.NDArray[np.uint32], pack_digest: bytes) -> bytes:
+    """A pack index, version 2: fan-out, ids, CRCs, offsets, offsets beyond 2 GiB, two checksums. Arrays (n,), in any order."""
+    order = np.argsort(ids.view("S20"), kind="stable")
+    ids, offsets, crcs = ids[order], offsets[order], crcs[order]
+    first = np.frombuffer(ids.tobytes(), np.uint8)[::20]
+    fanout = np.cumsum(np.bincount(first, minlength=256))
+    large = offsets[offsets >= _LARGE_OFFSET]
+    small = offsets.copy()
+    small[offsets >= _LARGE_OFFSET] = _LARGE_OFFSET | np.arange(len(large), dtype=np.uint64)
     body = b"".join(
         (
             b"\xfftOc\0\0\0\x02",
-            struct.pack(">256I", *fanout),
-            b"".join([item.oid for item in objects]),
-            struct.pack(f">{count}I", *[item.crc for item in objects]),
-            struct.pack(f">{count}I", *offsets),
-            struct.pack(f">{len(large)}Q", *large),
+            fanout.astype(">u4").tobytes(),
+            ids.tobytes(),
+            crcs.astype(">u4").tobytes(),
+            small.astype(">u4").tobytes(),
+            large.astype(">u8").tobytes(),
             pack_digest,
         )
     )

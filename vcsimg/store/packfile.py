@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from vcsimg.store import gitdelta
 from vcsimg.store.objects import Oid
 
 OFS_DELTA = 6
 REF_DELTA = 7
-_HEADER = 12
+BODY_START = 12
 _TRAILER = 20
 _DEEPEST = 4096
-_KEPT = 20_000
+_KEPT = 32 << 20
+_BLOCK = 8 << 20
+_LARGE_OFFSET = 1 << 31
 
 
 class BadPack(Exception):
@@ -48,37 +56,73 @@ class PackEntry:
         return self.base is None and self.base_oid is None
 
 
-class PackFile:
-    """A pack that is there with its index. Raises BadPack, OSError."""
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A pack's index: ids (n,) as 20 bytes each, ascending; offsets (n,) and crcs (n,) in the same order."""
 
-    def __init__(self, path: Path) -> None:
+    ids: npt.NDArray[np.void]
+    offsets: npt.NDArray[np.uint64]
+    crcs: npt.NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class PackFile:
+    """A pack that is there with its index. Raises BadPack, OSError. Close it, or use it as a context manager."""
+
+    def __init__(self, path: Path, index: Index | None = None) -> None:
         self.path = path
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self.size = os.fstat(fd).st_size
-            if self.size < _HEADER + _TRAILER:
+            if self.size < BODY_START + _TRAILER:
                 raise BadPack(f"{path.name} is cut off")
             self.bytes = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
         finally:
             os.close(fd)
+        self._index = index if index is not None else read_index(path.with_suffix(".idx"))
         if self.bytes[:8] != b"PACK\0\0\0\x02":
             raise BadPack(f"{path.name} is no pack of version 2")
-        self.entries = self._entries()
+        if len(self._index) != struct.unpack_from(">I", self.bytes, 8)[0]:
+            raise BadPack(f"{path.name} and its index do not have the same number of objects")
 
-    def close(self) -> None:
+    def __enter__(self) -> PackFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.bytes.close()
 
-    def _entries(self) -> list[PackEntry]:
+    def check(self) -> None:
+        """Compare the pack with its own checksum. Raises BadPack."""
+        hasher = hashlib.sha1(usedforsecurity=False)
+        for block in self._blocks(0):
+            hasher.update(block)
+        if hasher.digest() != self.bytes[self.size - _TRAILER :]:
+            raise BadPack(f"{self.path.name} is damaged")
+
+    def body(self) -> Iterator[bytes]:
+        """The bytes of all entries, in blocks."""
+        return self._blocks(BODY_START)
+
+    def _blocks(self, start: int) -> Iterator[bytes]:
+        end = self.size - _TRAILER
+        for position in range(start, end, _BLOCK):
+            yield self.bytes[position : min(end, position + _BLOCK)]
+
+    @cached_property
+    def entries(self) -> list[PackEntry]:
         """All entries, by offset."""
-        placed = sorted(read_index(self.path.with_suffix(".idx")))
-        if len(placed) != struct.unpack_from(">I", self.bytes, 8)[0]:
-            raise BadPack(f"{self.path.name} and its index do not have the same number of objects")
+        order = np.argsort(self._index.offsets)
+        ids = self._index.ids[order].tobytes()
+        offsets = self._index.offsets[order].tolist()
+        crcs = self._index.crcs[order].tolist()
+        ends = [*offsets[1:], self.size - _TRAILER]
         entries = []
-        for place, (offset, oid, crc) in enumerate(placed):
-            end = placed[place + 1][0] if place + 1 < len(placed) else self.size - _TRAILER
-            if not _HEADER <= offset < end <= self.size - _TRAILER:
+        for place, (offset, end, crc) in enumerate(zip(offsets, ends, crcs, strict=True)):
+            if not BODY_START <= offset < end <= self.size - _TRAILER:
                 raise BadPack(f"the index of {self.path.name} points outside of it")
-            entries.append(self._entry(oid, offset, end, crc))
+            entries.append(self._entry(ids[20 * place : 20 * place + 20], offset, end, crc))
         return entries
 
     def _entry(self, oid: Oid, offset: int, end: int, crc: int) -> PackEntry:
@@ -119,8 +163,8 @@ class PackFile:
             raise BadPack(f"object {entry.oid.hex()} in {self.path.name} is damaged: {error}") from None
 
 
-def read_index(path: Path) -> list[tuple[int, Oid, int]]:
-    """(offset, id, CRC-32) of each object in an index of version 2. Raises BadPack, OSError."""
+def read_index(path: Path) -> Index:
+    """An index of version 2. Raises BadPack, OSError."""
     data = path.read_bytes()
     if data[:8] != b"\xfftOc\0\0\0\x02" or len(data) < 8 + 1024 + 40:
         raise BadPack(f"{path.name} is no index of version 2")
@@ -131,14 +175,12 @@ def read_index(path: Path) -> list[tuple[int, Oid, int]]:
     large = offsets + 4 * count
     if len(data) < large + 40:
         raise BadPack(f"{path.name} is cut off")
-    found = []
-    for place, (crc, offset) in enumerate(
-        zip(struct.unpack_from(f">{count}I", data, crcs), struct.unpack_from(f">{count}I", data, offsets), strict=True)
-    ):
-        if offset & 0x80000000:
-            offset = struct.unpack_from(">Q", data, large + 8 * (offset & 0x7FFFFFFF))[0]
-        found.append((offset, data[ids + 20 * place : ids + 20 * place + 20], crc))
-    return found
+    places = np.frombuffer(data, ">u4", count, offsets).astype(np.uint64)
+    far = np.flatnonzero(places >= _LARGE_OFFSET)
+    if len(far):
+        table = np.frombuffer(data, ">u8", (len(data) - large - 40) // 8, large)
+        places[far] = table[places[far] & np.uint64(_LARGE_OFFSET - 1)]
+    return Index(np.frombuffer(data, "V20", count, ids), places, np.frombuffer(data, ">u4", count, crcs).astype(np.uint32))
 
 
 def ofs_header(kind_size: bytes, back: int) -> bytes:
@@ -163,6 +205,7 @@ class Contents:
                 self.where.setdefault(entry.oid, (pack, entry))
                 self._at[pack.path, entry.offset] = entry
         self._known: dict[Oid, bytes] = {}
+        self._kept = 0
 
     def base(self, pack: PackFile, entry: PackEntry) -> PackEntry | None:
         """The entry that a delta leads from; None for an object that stands whole. Raises BadPack."""
@@ -193,7 +236,9 @@ class Contents:
         data = place[0].inflate(place[1])
         for delta in reversed(deltas):
             data = gitdelta.apply(data, delta)
-        if len(self._known) > _KEPT:
+        if self._kept > _KEPT:
             self._known.clear()
+            self._kept = 0
         self._known[oid] = data
+        self._kept += len(data)
         return data

@@ -9,6 +9,7 @@ from pathlib import Path
 import pygit2
 
 from vcsimg.store import gitcommand
+from vcsimg.store.consolidate import LARGE_LOCK, SMALL_LOCK
 from vcsimg.store.locks import locked
 from vcsimg.store.objects import Objects
 from vcsimg.store.pack import PackWriter
@@ -69,8 +70,9 @@ def prune(repo: pygit2.Repository, objects: Objects, path: Path, keep: Collectio
     """
     total = sum(1 for _ in oldest_first(repo))
     before = _size(path)
-    with locked(path / "vcsimg" / "consolidate.lock", wait=True):
-        writer = PackWriter(path / "objects" / "pack", path / "vcsimg", sync=sync)
+    work = path / "vcsimg"
+    with locked(work / LARGE_LOCK, wait=True), locked(work / SMALL_LOCK, wait=True):
+        writer = PackWriter(path / "objects" / "pack", work, sync=sync)
         try:
             updates = rewrite(repo, objects, lambda name: name in keep, lambda kind, data: writer.add(kind, data))
             made = writer.finish()

@@ -180,7 +180,8 @@ class Repository:
                 keep = pack.finish()
                 refs.move(self._git, self.path, branch, old, commit)
             except BaseException:
-                pack.abandon()
+                if refs.tip(self._git, branch) == old:
+                    pack.abandon()
                 writer.close()
                 self._writers.pop(branch, None)
                 raise
@@ -200,7 +201,7 @@ class Repository:
         packs = consolidate.candidates(self._pack_directory)
         if consolidate.plan(packs):
             if len(packs) >= consolidate.TOO_MANY:
-                consolidate.consolidate(self.path, sync=self._sync, wait=True)
+                consolidate.consolidate_small(self.path, sync=self._sync, wait=True)
                 packs = consolidate.candidates(self._pack_directory)
             else:
                 if self._helper is None and self._commits >= consolidate.FAN:
