@@ -120,8 +120,12 @@ class Symbols:
         return of.member_(tree.name)
 
     def _lookup(self, text: str, name: syntax.Name) -> Any:
+        flags = self._drgn.FindObjectFlags
         try:
-            return self.program.object(name.name, self._drgn.FindObjectFlags.ANY, name.file)
+            # A library may have a static function of the variable's name.
+            with contextlib.suppress(LookupError):
+                return self.program.object(name.name, flags.VARIABLE | flags.CONSTANT, name.file)
+            return self.program.object(name.name, flags.FUNCTION, name.file)
         except LookupError:
             where = f" in {name.file}" if name.file else ""
             lacking = ", ".join(self.missing)
