@@ -71,18 +71,21 @@ def demo() -> None:
 
     say("The process is gone. Rebuild an old image of it, and the newest one, as core files, and ask a debugger:")
     run("vcsimg checkout HEAD~9 --core old.core")
-    old = run("gdb -batch -ex 'print exchange.trades' ./exchange old.core", shown="$1 =")
+    old = run("gdb -batch -ex 'print market.trades' ./exchange old.core", shown="$1 =")
     run("vcsimg checkout HEAD --core new.core")
-    new = run("gdb -batch -ex 'print exchange.trades' ./exchange new.core", shown="$1 =")
+    new = run("gdb -batch -ex 'print market.trades' ./exchange new.core", shown="$1 =")
     if old == new or not old:
         sys.exit(f"demo: the value should have changed: {old!r}, {new!r}")
+
+    say("Or without a debugger and a core, straight from the repository:")
+    run("vcsimg show HEAD~9 --variable market.last_price")
 
     say("A capture is more than memory. What else is in it?")
     run("vcsimg show HEAD~9")
 
     say("The full images would take many times the space: only what changed is stored, and all of it is git objects.")
     run("ls -lsh old.core new.core; du -sh .vcsimg")
-    say(f"Done. The value of exchange.trades was {old.split()[-1]} then, and {new.split()[-1]} in the newest capture.")
+    say(f"Done. The value of market.trades was {old.split()[-1]} then, and {new.split()[-1]} in the newest capture.")
 
 
 def main() -> None:

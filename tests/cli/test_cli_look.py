@@ -73,6 +73,15 @@ def test_show_gives_files_of_the_tree_as_they_are(history: Cli) -> None:
     assert "has no 'nix'" in history("show", "HEAD:nix", status=1).stderr
 
 
+def test_show_gives_the_value_of_a_variable(history: Cli) -> None:
+    pytest.importorskip("drgn")
+    old, new = (history.json("show", revision, "--variable", "market.trades") for revision in ("HEAD~3", "HEAD"))
+    assert 0 < old["value"] < new["value"]
+    assert history("show", "HEAD", "--variable", "market.trades").stdout == f"market.trades = (long){new['value']}\n"
+    assert "no variable nix" in history("show", "HEAD", "--variable", "nix", status=1).stderr
+    assert "has no process 1" in history("show", "HEAD", "--variable", "market", "--process", 1, status=1).stderr
+
+
 def test_diff_of_one_capture_is_what_it_changed(history: Cli) -> None:
     one, two = history.git("rev-list", "-2", "HEAD").split()
     said = history("diff").stdout
@@ -103,7 +112,7 @@ def test_checkout_writes_a_core_that_gdb_opens(history: Cli, tmp_path: Path) -> 
         (core,) = tmp_path.glob("*.core")
         assert re.fullmatch(r"demo_exchange-[\w.]*\.\d+\.core", core.name)
         assert done.stdout.startswith(f"{core.name}  ")
-        command = ["gdb", "-nx", "-batch", "-ex", "print exchange.trades", "-ex", "info threads", str(program), str(core)]
+        command = ["gdb", "-nx", "-batch", "-ex", "print market.trades", "-ex", "info threads", str(program), str(core)]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         assert len(re.findall(r"^[* ] +\d+ +Thread", said, re.M)) == 5
         values.append(int(re.search(r"^\$1 = (\d+)$", said, re.M)[1]))  # type: ignore[index]

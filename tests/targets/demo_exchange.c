@@ -23,7 +23,7 @@ struct side {
     struct order orders[DEPTH];
 };
 
-struct exchange {
+struct market {
     char name[16];
     long trades;
     long volume;
@@ -32,7 +32,7 @@ struct exchange {
     struct side asks;
 };
 
-struct exchange exchange = {.name = "demo", .last_price = 10000};
+struct market market = {.name = "demo", .last_price = 10000};
 long balance[TRADERS];  // in cents
 struct order *ledger;   // the last trades, on the heap
 _Atomic int finished;
@@ -61,10 +61,10 @@ static void *trade(void *number) {
     unsigned seed = 42 + trader;
     while (!finished) {
         pthread_mutex_lock(&book);
-        struct side *side = rand_r(&seed) % 2 ? &exchange.bids : &exchange.asks;
+        struct side *side = rand_r(&seed) % 2 ? &market.bids : &market.asks;
         if (side->count < DEPTH)
             side->orders[side->count++] = (struct order){
-                .price = exchange.last_price + rand_r(&seed) % 201 - 100, .amount = 1 + rand_r(&seed) % 9, .trader = trader};
+                .price = market.last_price + rand_r(&seed) % 201 - 100, .amount = 1 + rand_r(&seed) % 9, .trader = trader};
         pthread_mutex_unlock(&book);
         pause_ms(2);
     }
@@ -72,34 +72,34 @@ static void *trade(void *number) {
 }
 
 static void settle(struct order bid, struct order ask, int amount) {
-    exchange.last_price = (bid.price + ask.price) / 2;
-    exchange.volume += amount;
-    balance[bid.trader] -= (long)amount * exchange.last_price;
-    balance[ask.trader] += (long)amount * exchange.last_price;
-    ledger[exchange.trades++ % LEDGER] = (struct order){exchange.last_price, amount, bid.trader};
+    market.last_price = (bid.price + ask.price) / 2;
+    market.volume += amount;
+    balance[bid.trader] -= (long)amount * market.last_price;
+    balance[ask.trader] += (long)amount * market.last_price;
+    ledger[market.trades++ % LEDGER] = (struct order){market.last_price, amount, bid.trader};
 }
 
 static void *match(void *unused) {
     while (!finished) {
         pthread_mutex_lock(&book);
-        int bid = best(&exchange.bids, 1), ask = best(&exchange.asks, -1);
-        while (bid >= 0 && ask >= 0 && exchange.bids.orders[bid].price >= exchange.asks.orders[ask].price) {
-            struct order *buy = &exchange.bids.orders[bid], *sell = &exchange.asks.orders[ask];
+        int bid = best(&market.bids, 1), ask = best(&market.asks, -1);
+        while (bid >= 0 && ask >= 0 && market.bids.orders[bid].price >= market.asks.orders[ask].price) {
+            struct order *buy = &market.bids.orders[bid], *sell = &market.asks.orders[ask];
             int amount = buy->amount < sell->amount ? buy->amount : sell->amount;
             settle(*buy, *sell, amount);
             buy->amount -= amount;
             sell->amount -= amount;
             if (!buy->amount)
-                drop(&exchange.bids, bid);
+                drop(&market.bids, bid);
             if (!sell->amount)
-                drop(&exchange.asks, ask);
-            bid = best(&exchange.bids, 1);
-            ask = best(&exchange.asks, -1);
+                drop(&market.asks, ask);
+            bid = best(&market.bids, 1);
+            ask = best(&market.asks, -1);
         }
-        if (exchange.bids.count == DEPTH)
-            exchange.bids.count = 0;
-        if (exchange.asks.count == DEPTH)
-            exchange.asks.count = 0;
+        if (market.bids.count == DEPTH)
+            market.bids.count = 0;
+        if (market.asks.count == DEPTH)
+            market.asks.count = 0;
         pthread_mutex_unlock(&book);
         pause_ms(1);
     }
@@ -122,6 +122,6 @@ int main(int count, char **words) {
     finished = 1;
     for (int i = 0; i <= TRADERS; i++)
         pthread_join(threads[i], NULL);
-    printf("%ld trades, last price %d.%02d\n", exchange.trades, exchange.last_price / 100, exchange.last_price % 100);
+    printf("%ld trades, last price %d.%02d\n", market.trades, market.last_price / 100, market.last_price % 100);
     return 0;
 }

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vcsimg.cli.options import PID, find_captures, json_option, repository_option
+from vcsimg.cli.options import PID, choose_process, find_captures, json_option, repository_option
 from vcsimg.cli.output import Output, size, stderr, stdout
 from vcsimg.errors import ExportError, VcsimgError
 
 if TYPE_CHECKING:
     from vcsimg.export.core import Progress
-    from vcsimg.image.snapshot import Process, Snapshot
 
 
 @click.command()
@@ -46,7 +45,7 @@ def checkout(
     with find_captures(repo) as repository:
         commit = repository.resolve(revision)
         snapshot = repository.load(commit)
-        processes = _chosen(snapshot, pid, commit)
+        processes = [choose_process(snapshot, pid, commit)] if pid is not None else list(snapshot.processes)
         if core is not None and len(processes) > 1:
             raise VcsimgError(
                 f"capture {commit[:12]} has {len(processes)} processes, and --core writes one",
@@ -77,16 +76,6 @@ def checkout(
         return
     for path in written:
         stdout().line((str(path), "bold"), f"  {_what(path)}")
-
-
-def _chosen(snapshot: Snapshot, pid: int | None, commit: str) -> list[Process]:
-    if pid is None:
-        return list(snapshot.processes)
-    chosen = [process for process in snapshot.processes if process.pid == pid]
-    if not chosen:
-        pids = ", ".join(str(process.pid) for process in snapshot.processes)
-        raise VcsimgError(f"capture {commit[:12]} has no process {pid}", remedy=f"It has {pids}.")
-    return chosen
 
 
 def _what(path: Path) -> str:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vcsimg.errors import RepositoryMissing, StoreError
+from vcsimg.errors import RepositoryMissing, StoreError, VcsimgError
 
 if TYPE_CHECKING:
+    from vcsimg.image.snapshot import Process, Snapshot
     from vcsimg.store import Repository
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -106,3 +107,14 @@ def find_captures(repo: Path | None) -> Repository:
             str(repository.path), "no captures yet", remedy="`vcsimg capture PID` makes one, `vcsimg run COMMAND` makes many."
         )
     return repository
+
+
+def choose_process(snapshot: Snapshot, pid: int | None, commit: str) -> Process:
+    """The process of a capture that is meant: the root if `pid` is None. Raises VcsimgError."""
+    if pid is None:
+        return snapshot.processes[0]
+    for process in snapshot.processes:
+        if process.pid == pid:
+            return process
+    pids = ", ".join(str(process.pid) for process in snapshot.processes)
+    raise VcsimgError(f"capture {commit[:12]} has no process {pid}", remedy=f"It has {pids}.")

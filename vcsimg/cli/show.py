@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vcsimg.cli.log import as_dict as capture_as_dict
-from vcsimg.cli.options import PID, find_captures, json_option, repository_option
+from vcsimg.cli.options import PID, choose_process, find_captures, json_option, repository_option
 from vcsimg.cli.output import Column, Output, count, duration, moment, region_name, size, stdout
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ _LISTED = 12
 
 @click.command()
 @click.argument("revision", default="HEAD", metavar="REVISION[:PATH]")
-@click.option("--variable", metavar="NAME", help="The value of a variable (or a C expression that drgn understands).")
+@click.option(
+    "--variable", metavar="EXPRESSION", help="The value of a variable: counter, list->next, table[3].name, *(int *)0x7f01."
+)
 @click.option("--process", "pid", type=PID, metavar="PID", help="For --variable: this process of a tree, not its root.")
 @repository_option
 @json_option("One JSON document.")
@@ -35,8 +38,13 @@ def show(revision: str, variable: str | None, pid: int | None, repo: Path | None
     """
     out = stdout()
     name, colon, path = revision.partition(":")
-    if colon and (variable is not None or as_json):
-        raise click.UsageError("REVISION:PATH gives the file as it is: it goes with neither --variable nor --json.")
+    if variable is not None:
+        _show_variable(out, revision, variable, pid, repo, as_json)
+        return
+    if pid is not None:
+        raise click.UsageError("--process goes with --variable.")
+    if colon and as_json:
+        raise click.UsageError("REVISION:PATH gives the file as it is: it does not go with --json.")
     with find_captures(repo) as repository:
         if colon:
             out.bytes(repository.show(name or "HEAD", path))
@@ -47,6 +55,20 @@ def show(revision: str, variable: str | None, pid: int | None, repo: Path | None
             out.json({**capture_as_dict(capture), "processes": [_process_as_dict(process) for process in snapshot.processes]})
             return
         _print_capture(out, capture, snapshot)
+
+
+def _show_variable(out: Output, revision: str, expression: str, pid: int | None, repo: Path | None, as_json: bool) -> None:
+    from vcsimg.symbols import variable
+
+    with find_captures(repo) as repository:
+        commit = repository.resolve(revision)
+        snapshot = repository.load(commit)
+        process = choose_process(snapshot, pid, commit)
+        found = variable(snapshot, process, expression)
+    if as_json:
+        out.json({"commit": commit, "pid": process.pid, **asdict(found)})
+    else:
+        out.line((expression, "bold"), f" = {found.text}")
 
 
 def _print_capture(out: Output, capture: Capture, snapshot: Snapshot) -> None:
