@@ -4,7 +4,7 @@
  *   area SIZE readonly hidden end
  * area: SIZE bytes, the byte at i is (i * 7 + i / 4096) mod 251, then a page without access; two pages that are read-only, two without
  * access; `end`: where two pages end and a hole begins.
- * Then commands, one a line: "sum A N" prints a checksum of its own bytes [A, A+N); "ignored" tells whether it ignores SIGSEGV
+ * Then commands, one a line: "sum A N" prints a checksum of its own bytes [A, A+N); "fill A N" sets them to 'f'; "ignored" tells whether it ignores SIGSEGV
  * and SIGBUS; "exec" runs itself again; "exit" ends.
  * In the environment: MEM_IGNORE: ignore those signals. MEM_HANDLER: print "handler" upon SIGUSR1. MEM_THREAD: a second thread.
  * MEM_LIMIT: no more memory (RLIMIT_AS) or descriptors (RLIMIT_NOFILE). MEM_FILE: map 1 MiB of this file, shared; MEM_MISSING: a page that
@@ -116,7 +116,10 @@ int main(int argc, char **argv)
 		unsigned long address, length;
 		if (sscanf(line, "sum %lu %lu", &address, &length) == 2)
 			printf("%lu\n", (unsigned long)checksum((unsigned char *)address, length));
-		else if (!strncmp(line, "ignored", 7))
+		else if (sscanf(line, "fill %lu %lu", &address, &length) == 2) {
+			memset((void *)address, 'f', length);
+			printf("filled\n");
+		} else if (!strncmp(line, "ignored", 7))
 			printf("%d\n", signal(SIGSEGV, SIG_IGN) == SIG_IGN && signal(SIGBUS, SIG_IGN) == SIG_IGN);
 		else if (!strncmp(line, "exec", 4))
 			execv("/proc/self/exe", argv);

@@ -25,6 +25,7 @@ from vcsimg.memory.shared import SharedMemory
 from vcsimg.memory.vm import VmMemory
 from vcsimg.memory.words import PtraceMemory
 from vcsimg.process import HeldProcess
+from vcsimg.process.frozen import FrozenChild
 
 SMALL = 8 << 10
 """Up to here /proc/PID/mem is the quickest: no other way is called with so little ado."""
@@ -43,36 +44,37 @@ class AutoMemory(Reader):
     """Memory of a process as a debugger sees it: protection does not hinder, and every transfer goes the quickest way.
 
     For a number, the process may run; after an exec, all calls raise ProcessChanged. For a held process, close it before the process
-    is released; it belongs to the OS thread that holds it.
+    is released; it belongs to the OS thread that holds it. For a frozen child, it belongs to the OS thread that made the child.
 
     `refused`: why there is no window though one was asked for; None if there is one.
     """
 
-    def __init__(self, target: int | HeldProcess, *, window: int | None = None) -> None:
-        """`window`: open one, with so many bytes for buffer(); for a held process only.
+    def __init__(self, target: int | HeldProcess | FrozenChild, *, window: int | None = None) -> None:
+        """`window`: open one, with so many bytes for buffer(); not for a process that runs.
 
-        Raises NoSuchProcess, NotPermitted; ValueError for a window without a held process.
+        Raises NoSuchProcess, NotPermitted; ValueError for a window into a process that runs.
         """
+        self.pid: int
         self.refused: str | None = None
         self._window: SharedMemory | None = None
         self._vm: VmMemory | None = None
         self._words: PtraceMemory | None = None
-        if isinstance(target, HeldProcess):
-            self.pid: int = target.pid
-            self._file = target.memory
-            self._mem = ProcMemory(self.pid, self._file)
-            self._words = PtraceMemory(target.threads[0].tid)
-        else:
+        if isinstance(target, int):
             if window is not None:
-                raise ValueError("a window needs a held process")
+                raise ValueError("no window into a process that runs")
             self.pid = target
             self._mem = ProcMemory(target)
             self._file = self._mem.fileno()
+        else:
+            self.pid = target.pid
+            self._file = target.memory
+            self._mem = ProcMemory(self.pid, self._file)
+            self._words = PtraceMemory(target.pid if isinstance(target, FrozenChild) else target.threads[0].tid)
         self._pause = self._until_retry = _FIRST_PAUSE
         self._held = self._words is not None
         if features.available("process_vm"):
             self._vm = VmMemory(self.pid, stopped=self._held)
-        if window is not None and isinstance(target, HeldProcess):
+        if window is not None and not isinstance(target, int):
             try:
                 self._window = SharedMemory(target, window)
             except BorrowError as error:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from vcsimg.errors import AccessError
 from vcsimg.kernel.procfs import read_maps
 from vcsimg.memory import x86_64 as cpu
+from vcsimg.memory.frozen import FrozenLoan
 from vcsimg.memory.protocol import (
     Buffer,
     RangeArray,
@@ -33,6 +34,7 @@ from vcsimg.memory.protocol import (
 from vcsimg.memory.spans import Spans
 from vcsimg.memory.window import CopyCut, Window
 from vcsimg.process import HeldProcess, HeldThread
+from vcsimg.process.frozen import FrozenChild
 
 STAGING = 512 << 10
 """Size of each of the two parts of the window that stand between the process and buffers elsewhere: one is filled while the other
@@ -44,18 +46,26 @@ something to do. Otherwise a command must be worth waking it."""
 
 
 class SharedMemory(Reader):
-    """Memory of a held process by copies that one of its threads makes. Honours page protection, as that thread does.
+    """Memory of a held process, or of a frozen child, by copies that one of its threads makes. Honours page protection, as that
+    thread does.
 
     It belongs to the OS thread that holds the process, and must be closed before the process is released. The thread that copies
-    cannot be borrowed otherwise meanwhile.
+    cannot be borrowed otherwise meanwhile. A frozen child's window may stay open as long as the child lives.
     """
 
-    def __init__(self, held: HeldProcess, size: int = 0, thread: HeldThread | None = None, *, linger: bool = True) -> None:
-        """`size`: bytes of the window for buffer() and stream(). `linger` and errors: see Window."""
-        self.pid: int = held.pid
+    def __init__(
+        self, source: HeldProcess | FrozenChild, size: int = 0, thread: HeldThread | None = None, *, linger: bool = True
+    ) -> None:
+        """`size`: bytes of the window for buffer() and stream(). `thread`: which one copies, of a held process. `linger`: between
+        copies it waits some microseconds for the next, which then needs no system call.
+
+        Raises BorrowError when no thread can be borrowed, or the process refuses the mapping (limits, security module).
+        """
+        self.pid: int = source.pid
         self.size = size
-        self.spans = Spans(read_maps(held.pid))  # before the window is among them
-        self._window = Window(held, 2 * STAGING + size, thread, linger=linger)
+        self.spans = Spans(read_maps(source.pid))  # before the window is among them
+        loan = FrozenLoan(source) if isinstance(source, FrozenChild) else source.borrow(thread)
+        self._window = Window(self.pid, loan, 2 * STAGING + size, linger=linger)
         self._map = self._window.map
         self._view = memoryview(self._map)
 

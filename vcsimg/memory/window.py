@@ -12,15 +12,17 @@ import os
 import signal
 import time
 from contextlib import ExitStack
-from typing import NoReturn
+from types import TracebackType
+from typing import NoReturn, Protocol
 
 from vcsimg.errors import BorrowError, ProcessChanged, StopTimeout
 from vcsimg.kernel import ptrace
 from vcsimg.kernel.memfd import MFD_NOEXEC_SEAL
 from vcsimg.kernel.syscalls import NR
+from vcsimg.kernel.x86_64 import RegisterWords
 from vcsimg.memory import x86_64 as cpu
 from vcsimg.memory.protocol import RangeArray, flat
-from vcsimg.process import Borrowed, HeldProcess, HeldThread, stopping
+from vcsimg.process import HeldThread, stopping
 from vcsimg.process.interrupts import deferred
 
 _SPINS = 1000
@@ -59,17 +61,34 @@ class CopyCut(Exception):
         self.errno = error
 
 
-class Window:
-    """`size` bytes shared with a held process, from offset cpu.DATA of `map` on. Everything is given back by close().
+class Loan(Protocol):
+    """A thread that makes system calls for us: process.Borrowed, or memory.frozen.FrozenLoan."""
 
-    The thread that copies stays borrowed until then. The owner of the window is the OS thread that holds the process.
+    @property
+    def thread(self) -> HeldThread: ...
+    @property
+    def call(self) -> int: ...
+    def syscall(self, number: int, *args: int) -> int: ...
+    def scratch(self, size: int) -> int: ...
+    def write(self, address: int, data: bytes) -> None: ...
+    def registers_for(self, code: int) -> RegisterWords: ...
+    def __enter__(self) -> object: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool | None: ...
+
+
+class Window:
+    """`size` bytes shared with a process, from offset cpu.DATA of `map` on. Everything is given back by close().
+
+    The thread that copies is on loan until then. The owner of the window is the OS thread that traces it.
     """
 
-    def __init__(self, held: HeldProcess, size: int, thread: HeldThread | None = None, *, linger: bool = True) -> None:
+    def __init__(self, pid: int, loan: Loan, size: int, *, linger: bool = True) -> None:
         """`linger`: between commands the thread looks for the next one for some microseconds, if there is a second CPU for that.
 
-        Raises BorrowError when the process cannot lend a thread, or refuses the mapping (limits, security module)."""
-        self.pid = held.pid
+        Raises BorrowError when the process refuses the mapping (limits, security module)."""
+        self.pid = pid
         self._total = cpu.DATA + -(-size // cpu.PAGE) * cpu.PAGE
         self._cursor = 0
         self._stopped = True
@@ -83,12 +102,12 @@ class Window:
         self._lent = ExitStack()
         with deferred():
             try:
-                self._open(held.borrow(thread))
+                self._open(loan)
             except BaseException:
                 self._lent.close()
                 raise
 
-    def _open(self, borrowed: Borrowed) -> None:
+    def _open(self, borrowed: Loan) -> None:
         self._borrowed = borrowed
         self._thread = borrowed.thread
         self._lent.enter_context(borrowed)

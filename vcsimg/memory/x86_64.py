@@ -108,6 +108,9 @@ CODE = bytes.fromhex(
 )
 """ASSEMBLY, assembled."""
 
+SYSTEM_CALL_AND_EXIT = bytes.fromhex("0f05 31ff b8e7000000 0f05")
+"""syscall; xor edi, edi; mov eax, 231 (exit_group); syscall"""
+
 ENTRY, LOAD, STORE_LOOP = 0x00, 0x58, 0x73
 """Offsets of its labels entry, load and store."""
 
