@@ -73,6 +73,8 @@ class Harvest:
         pieces that it does not know go to the shadow. `file`: pages of file regions that are no longer the file's, own even when
         zeros."""
         for numbers in batches(ranges):
+            # What was copied of them before is out of date, also where the page is now as the shadow has it.
+            self._drop(numbers)
             for number, where, pages in by_piece(numbers):
                 rows, readable = read_pages(memory_fd, numbers[where])
                 self.bytes_read += rows.nbytes
@@ -92,12 +94,25 @@ class Harvest:
 
     def keep_only(self, ranges: Ranges) -> None:
         """Drop secured rows of pages that lie outside of the ranges: what was mapped there is no longer."""
+
+        def inside(numbers: PageNumbers) -> Flags:
+            near = clip(ranges, int(numbers[0]) << PAGE_SHIFT, (int(numbers[-1]) + 1) << PAGE_SHIFT)
+            return np.isin(numbers, page_numbers(near), assume_unique=True)
+
+        self._filter(inside)
+
+    def _drop(self, numbers: PageNumbers) -> None:
+        self._filter(lambda secured: ~np.isin(secured, numbers, assume_unique=True))
+
+    def _filter(self, wanted: Callable[[PageNumbers], Flags]) -> None:
         kept = []
         for numbers, rows in self._rows:
-            near = clip(ranges, int(numbers[0]) << PAGE_SHIFT, (int(numbers[-1]) + 1) << PAGE_SHIFT)
-            inside = np.isin(numbers, page_numbers(near))
-            kept.append((numbers[inside], rows[inside]))
-        self._rows = [(numbers, rows) for numbers, rows in kept if len(numbers)]
+            flags = wanted(numbers)
+            if flags.all():
+                kept.append((numbers, rows))
+            elif flags.any():
+                kept.append((numbers[flags], rows[flags]))
+        self._rows = kept
 
     def secured(self, start: int, end: int) -> PageNumbers:
         """Numbers of the pages in [start, end) that were secured."""
