@@ -205,6 +205,8 @@ class AutoMemory(Reader):
             except AccessError as error:
                 done += error.done
                 number = error.errno
+            except NotPermitted:
+                pass  # another of our OS threads traces it, or a frozen child has only just been born
         raise AccessError(self.pid, address, total, done, number)
 
 
