@@ -50,11 +50,13 @@ def test_a_second_capture_of_a_process_continues_its_branch(cli: Cli, start: Sta
 
 
 def test_a_capture_is_one_line_in_a_pipe(cli: Cli, start: Start) -> None:
-    target = start("/bin/sleep", 60)
+    target = start("/bin/cat")
+    target.send("ready\n")
+    target.line()
     done = cli("capture", target.pid)
     commit, branch, facts = done.stdout.strip().split("  ", 2)
     assert commits(cli) == [cli.git("rev-parse", commit).strip()]
-    assert branch.startswith(f"sleep.{target.pid}.")
+    assert branch.startswith(f"cat.{target.pid}.")
     assert " changed, stopped " in facts
     assert done.stderr == ""
 
