@@ -149,6 +149,12 @@ def test_every_codec_comes_back(kind: str) -> None:
         rows[:] = rng.integers(0, 256, rows.shape)
     number, payload = codec.pack(rows)
     assert np.array_equal(codec.unpack(number, payload, len(rows), "test"), rows)
+    data = rng.integers(0, 256, (PAGES, PAGE), np.uint8)
+    pages = np.sort(rng.choice(PAGES, len(rows), replace=False)).astype(np.uint16)
+    expected_data = data.copy()
+    expected_data[pages] ^= rows
+    codec.xor_into(number, payload, pages, data, "test")
+    assert np.array_equal(data, expected_data)
     expected = {"pointers": codec.LANES, "text": codec.ZSTD, "random": codec.RAW}
     assert number == expected.get(kind, number)
     if kind in ("zeros", "one", "counters"):

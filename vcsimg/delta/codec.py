@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from vcsimg.delta.units import PAGE, Rows
+from vcsimg.delta.units import PAGE, Indexes, Rows
 from vcsimg.errors import DamagedImage, HostileImage
 
 RAW = 0
@@ -37,6 +37,8 @@ _SAMPLE = 16 << 10
 _DENSE = 0.6
 _CLEARLY = 0.85
 _BITMAP = PAGE // 64
+_WORDS = PAGE // 8
+_WORD_BITS = 9
 _local = threading.local()
 
 
@@ -110,7 +112,31 @@ def unpack(codec: int, payload: bytes | memoryview, pages: int, where: str) -> R
     raise HostileImage(where, f"unknown codec {codec}")
 
 
+def xor_into(codec: int, payload: bytes | memoryview, pages: Indexes, data: Rows, where: str) -> None:
+    """XOR the pages (n,) that a payload stands for into data (512, 4096), C-contiguous. Raises HostileImage, DamagedImage.
+
+    A delta of many pages and few words costs its words, not its pages.
+    """
+    if codec not in (WORDS, LANES):
+        data[pages] ^= unpack(codec, payload, len(pages), where)
+        return
+    used, words = _read_words(payload, len(pages), codec == LANES, where)
+    places = np.flatnonzero(used)
+    places = (pages.astype(np.intp)[places >> _WORD_BITS] << _WORD_BITS) | (places & (_WORDS - 1))
+    data.reshape(-1).view(np.uint64)[places] ^= words
+
+
 def _unpack_words(payload: bytes | memoryview, pages: int, lanes: bool, where: str) -> Rows:
+    used, words = _read_words(payload, pages, lanes, where)
+    every = np.zeros(len(used), np.uint64)
+    every[used] = words
+    return every.view(np.uint8).reshape(pages, PAGE)
+
+
+def _read_words(
+    payload: bytes | memoryview, pages: int, lanes: bool, where: str
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint64]]:
+    """Which of the pages' words are not zero, (512·n,), and those."""
     bitmap = pages * _BITMAP
     size = _content_size(payload, where)
     if not bitmap <= size <= bitmap + pages * PAGE or (size - bitmap) % 8:
@@ -120,9 +146,7 @@ def _unpack_words(payload: bytes | memoryview, pages: int, lanes: bool, where: s
     body = data[bitmap:]
     if np.count_nonzero(used) * 8 != len(body):
         raise HostileImage(where, "its bitmap does not count its words")
-    words = np.zeros(len(used), np.uint64)
-    words[used] = (np.ascontiguousarray(body.reshape(8, -1).T) if lanes else body).reshape(-1).view(np.uint64)
-    return words.view(np.uint8).reshape(pages, PAGE)
+    return used, (np.ascontiguousarray(body.reshape(8, -1).T) if lanes else body).reshape(-1).view(np.uint64)
 
 
 def _content_size(frame: bytes | memoryview, where: str) -> int:

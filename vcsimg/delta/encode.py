@@ -70,7 +70,7 @@ def merge(deltas: Sequence[Delta], where: str) -> Delta | None:
     index = np.full(PAGES, -1, np.int32)
     named = np.unique(np.concatenate([delta.pages for delta in deltas]))
     index[named] = np.arange(len(named))
-    rows = np.zeros((len(named), PAGE), np.uint8)
+    rows = np.zeros((PAGES, PAGE), np.uint8)
     had = np.zeros(len(named), bool)
     has = np.zeros(len(named), bool)
     seen = np.zeros(len(named), bool)
@@ -81,13 +81,14 @@ def merge(deltas: Sequence[Delta], where: str) -> Delta | None:
         if delta.before != after or not np.array_equal(has[at][seen[at]], delta.had[seen[at]]):
             raise DamagedImage(where, "its deltas do not follow one another")
         after = delta.after
-        rows[at] ^= delta.rows(where)
+        delta.xor_into(rows, where)
         first = at[~seen[at]]
         had[first] = delta.had[~seen[at]]
         seen[at] = True
         has[at] = delta.has
         hashes[at] = 0
         hashes[at[delta.has]] = delta.hashes
+    rows = rows[named]
     kept = rows.view(np.uint64).any(axis=1) | (had != has)
     if not kept.any():
         return None

@@ -71,7 +71,7 @@ def rebuild(deltas: Sequence[Delta], state: PieceState, where: str) -> Piece:
     """The piece that a chain leads to, every page verified. `state` is what `check_state` gave. Raises DamagedImage."""
     piece = Piece.empty()
     for delta in deltas:
-        piece.data[delta.pages] ^= delta.rows(where)
+        delta.xor_into(piece.data, where)
     verify(piece, state, where)
     piece.own[:] = state.own
     return piece

@@ -1,10 +1,11 @@
 """When a chain is merged and when it is re-based.
 
 Both must stay bounded: the bytes that are written twice, and what a reader must read. Deltas are merged in tiers, as in a
-log-structured merge tree: FAN of a tier become one of the next. XOR merges shrink where deltas hit the same pages, and
-small deltas are mostly header, so their merge costs little; deltas that are large and apart only move. Those wait until
-WIDE of them are there: a reader pays about 64 KiB of reading for each object, which is what WIDE weighs against.
-When the deltas together outweigh the keyframe some times over, a new keyframe takes the place of all.
+log-structured merge tree: FAN single ones become one of the next tier, and UPPER of a tier one of the next. XOR merges
+shrink where deltas hit the same pages, and small deltas are mostly header, so their merge costs little; deltas that are
+large and apart only move. Those wait until WIDE of them are there: a reader pays about 64 KiB of reading for each object,
+which is what WIDE weighs against. When the deltas together outweigh the keyframe some times over, a new keyframe takes the
+place of all.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from vcsimg.store.objects import Oid
 
 FAN = 16
+UPPER = 8
 WIDE = 48
 _SMALL_DELTA = 2048
 _OUTWEIGH = 4
@@ -67,21 +69,22 @@ def _due(links: Sequence[Weighed], stagger: int) -> Merge | None:
         first = last - 1
         while first > 1 and _tier(links[first - 1].version - links[first - 2].version) <= tier:
             first -= 1
-        if last - first >= _limit(links[first:last]) + (stagger if tier == 0 else 0):
+        if last - first >= _limit(links[first:last], UPPER if tier else FAN + stagger):
             return Merge(first, last)
         last = first
     return None
 
 
-def _limit(run: Sequence[Weighed]) -> int:
+def _limit(run: Sequence[Weighed], fan: int) -> int:
     size = sum(link.size for link in run) // len(run)
     overlap = sum(link.pages for link in run) > 2 * 512
-    return FAN if size <= _SMALL_DELTA or overlap else WIDE
+    return fan if size <= _SMALL_DELTA or overlap else WIDE
 
 
 def _tier(weight: int) -> int:
     tier = 0
-    while weight >= FAN:
-        weight //= FAN
+    bound = FAN
+    while weight >= bound:
         tier += 1
+        bound *= UPPER
     return tier

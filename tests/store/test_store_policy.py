@@ -1,0 +1,68 @@
+"""The policy of chains, in simulation: what is written twice, and what a reader must read, stay bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from vcsimg.store.policy import Merge, Rebase, Weighed, plan
+
+
+def simulate(captures: int, delta: int, pages: int, merged: Callable[[int], int], key: int) -> tuple[float, int, int]:
+    """(bytes written / bytes of the plain deltas, longest chain, most bytes in a chain) for a piece that changes each time.
+
+    merged(count): bytes of a delta that is made of `count` single ones.
+    """
+    links = [Weighed(0, True, b"", key, 512)]
+    written = longest = heaviest = 0
+    for version in range(1, captures + 1):
+        due = plan(links, 7)
+        if isinstance(due, Merge):
+            first, last = links[due.first - 1].version, links[due.last - 1].version
+            size = merged(last - first)
+            written += size
+            links[due.first : due.last] = [Weighed(last, False, b"", size, min(512, pages * (last - first)))]
+        elif isinstance(due, Rebase):
+            written += key
+            links = [Weighed(version - 1, True, b"", key, 512)]
+        links.append(Weighed(version, False, b"", delta, pages))
+        written += delta
+        longest = max(longest, len(links))
+        heaviest = max(heaviest, sum(link.size for link in links))
+    return written / (captures * delta), longest, heaviest
+
+
+@pytest.mark.parametrize(
+    ("delta", "pages", "merged", "key", "most_written", "longest"),
+    [
+        pytest.param(120, 3, lambda count: 150, 400_000, 1.2, 60, id="a counter"),
+        pytest.param(150, 3, lambda count: min(60 + 25 * count, 12_000), 400_000, 1.8, 60, id="few bytes of few pages"),
+        pytest.param(4200, 1, lambda count: 4200 * min(count, 512), 2_000_000, 2.6, 110, id="whole random pages"),
+        pytest.param(2_000_000, 512, lambda count: 2_000_000, 2_000_000, 1.4, 8, id="everything each time"),
+        pytest.param(500, 40, lambda count: min(6 * 512 + 40 * count, 300_000), 1_200_000, 2.2, 60, id="bytes in many pages"),
+    ],
+)
+def test_chains_stay_bounded(
+    delta: int, pages: int, merged: Callable[[int], int], key: int, most_written: float, longest: int
+) -> None:
+    ratio, chain, heaviest = simulate(10_000, delta, pages, merged, key)
+    assert ratio <= most_written
+    assert chain <= longest
+    assert heaviest <= 7 * max(key, 8192)
+
+
+def test_pieces_that_change_together_are_not_due_together() -> None:
+    """512 pieces that all change at every capture: no capture has more than a share of them to merge."""
+    links = {number: [Weighed(0, True, b"", 10_000, 10)] for number in range(512)}
+    most = 0
+    for version in range(1, 80):
+        due = 0
+        for number, chain in links.items():
+            step = plan(chain, number)
+            if isinstance(step, Merge):
+                due += 1
+                chain[step.first : step.last] = [Weighed(chain[step.last - 1].version, False, b"", 200, 10)]
+            chain.append(Weighed(version, False, b"", 100, 5))
+        most = max(most, due)
+    assert 0 < most <= 150
