@@ -1,0 +1,261 @@
+"""Pause and time of captures, against gdb's gcore on the same target in the same run.
+
+python -m tests.bench.capture [--json FILE] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import resource
+import shutil
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.bench.harness import print_table, write_json
+from vcsimg.capture import Options
+from vcsimg.recording import Recorder
+from vcsimg.store import Repository
+
+MIB = 1 << 20
+
+
+def build(folder: Path) -> Path:
+    program = folder / "target"
+    source = Path(__file__).with_name("target.c")
+    subprocess.run(["cc", "-O2", "-pthread", "-o", program, source], check=True)
+    return program
+
+
+class Target:
+    """The target program; dirty() returns when it has written."""
+
+    def __init__(self, program: Path, mib: int, threads: int = 0) -> None:
+        self._process = subprocess.Popen([program, str(mib), str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.pid = self._process.pid
+        self._answer()
+
+    def dirty(self, percent: float) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{percent}\n".encode())
+        self._process.stdin.flush()
+        self._answer()
+
+    def _answer(self) -> None:
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline()
+
+    def __enter__(self) -> Target:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@contextlib.contextmanager
+def recorder(folder: Path, pid: int, engine: str = "auto") -> Iterator[Recorder]:
+    path = folder / "history"
+    Repository.init(path)
+    try:
+        with Recorder(Repository.open(path), pid, Options(scratch=path, engine=engine)) as made:
+            yield made
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def gcore(folder: Path, pid: int, *, compressed: bool = False) -> float:
+    """Seconds that gcore takes, in which the target is stopped; compressed: with zstd -1 -T2 behind it, which is how one would keep it."""
+    core = folder / "core"
+    began = time.monotonic()
+    subprocess.run(["gcore", "-o", core, str(pid)], check=True, capture_output=True)
+    if compressed:
+        subprocess.run(["zstd", "-q", "-1", "-T2", "-f", f"{core}.{pid}", "-o", f"{core}.zst"], check=True)
+    seconds = time.monotonic() - began
+    for path in folder.glob("core*"):
+        path.unlink()
+    return seconds
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of helpers that have ended."""
+    return sum(
+        usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
+
+
+def series(
+    folder: Path, program: Path, mib: int, percent: float, rounds: int, threads: int = 0, engine: str = "auto"
+) -> dict[str, Any]:
+    """One target, captured again and again with `percent` of its pages dirtied in between."""
+    with Target(program, mib, threads) as target:
+        stop = gcore(folder, target.pid)
+        stored = gcore(folder, target.pid, compressed=True)
+        pauses, walls, sizes = [], [], []
+        with recorder(folder, target.pid, engine) as made:
+            first = made.capture()
+            began = cpu_seconds()
+            for _ in range(rounds):
+                target.dirty(percent)
+                done = made.capture()
+                pauses.append(done.pause)
+                walls.append(done.wall)
+                sizes.append(done.bytes_stored)
+            cpu = (cpu_seconds() - began) / rounds
+        pauses.sort()
+        return {
+            "mib": mib,
+            "percent": percent,
+            "threads": threads,
+            "engine": done.engine,
+            "first_pause": first.pause,
+            "first_wall": first.wall,
+            "pause": statistics.median(pauses),
+            "pause_p99": pauses[min(len(pauses) - 1, int(len(pauses) * 0.99))],
+            "wall": statistics.median(walls),
+            "bytes": statistics.median(sizes),
+            "cpu": cpu,
+            "gcore": stop,
+            "gcore_zstd": stored,
+        }
+
+
+def report(rows: list[dict[str, Any]]) -> None:
+    print_table(
+        "captures: ms; gcore: its stop; first: first capture",
+        [
+            "target",
+            "engine",
+            "pause",
+            "p99",
+            "gcore/pause",
+            "wall",
+            "gcore/wall",
+            "KiB",
+            "first pause",
+            "first wall",
+            "/gcore|zstd",
+        ],
+        [
+            [
+                f"{row['mib']} MiB, {row['percent']:g} %" + (f", {row['threads']} threads" if row["threads"] else ""),
+                row["engine"],
+                f"{row['pause'] * 1e3:.2f}",
+                f"{row['pause_p99'] * 1e3:.2f}",
+                f"{row['gcore'] / row['pause']:.0f}",
+                f"{row['wall'] * 1e3:.1f}",
+                f"{row['gcore'] / row['wall']:.1f}",
+                f"{row['bytes'] / 1024:.0f}",
+                f"{row['first_pause'] * 1e3:.1f}",
+                f"{row['first_wall'] * 1e3:.0f}",
+                f"{row['first_wall'] / row['gcore_zstd']:.2f}",
+            ]
+            for row in rows
+        ],
+    )
+    print_table(
+        "the unit of paper 1 (50 ms of pause for each MB of process, 800 MHz Pentium III)",
+        ["target", "pause ms/MB", "CPU ms/MB"],
+        [
+            [
+                f"{row['mib']} MiB, {row['percent']:g} %",
+                f"{row['pause'] * 1e3 / (row['mib'] * MIB / 1e6):.5f}",
+                f"{row['cpu'] * 1e3 / (row['mib'] * MIB / 1e6):.4f}",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def redis(folder: Path, seconds: float = 8.0) -> dict[str, Any] | None:
+    """Throughput and latency of redis under redis-benchmark, without and with one capture a second."""
+    if shutil.which("redis-server") is None or shutil.which("redis-benchmark") is None:
+        print("redis: skipped, redis-server is not installed")
+        return None
+    socket = folder / "redis.sock"
+    options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    server = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
+    try:
+        while not socket.exists():
+            time.sleep(0.05)
+
+        def load(count: int) -> tuple[float, float]:
+            """(requests a second, p99 in ms)"""
+            command = ["redis-benchmark", "-s", str(socket), "-t", "set", "-r", "200000", "-d", "100", "-n", str(count), "--csv"]
+            lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+            names, values = ([cell.strip('"') for cell in line.split(",")] for line in (lines[0], lines[-1]))
+            found = dict(zip(names, values, strict=True))
+            return float(found["rps"]), float(found["p99_latency_ms"])
+
+        rate, _ = load(200_000)
+        count = int(rate * seconds)
+        alone = [load(count)]
+        with recorder(folder, server.pid) as made:
+            made.capture()
+            pauses: list[float] = []
+
+            results: list[tuple[float, float]] = []
+            thread = threading.Thread(target=lambda: results.append(load(count)))
+            thread.start()
+            while thread.is_alive():
+                began = time.monotonic()
+                pauses.append(made.capture().pause)
+                time.sleep(max(0.0, 1.0 - (time.monotonic() - began)))
+            thread.join()
+        alone.append(load(count))
+        plain = statistics.mean(rate for rate, _ in alone)
+        return {
+            "rps_alone": plain,
+            "p99_alone_ms": statistics.mean(p99 for _, p99 in alone),
+            "rps_recorded": results[0][0],
+            "p99_recorded_ms": results[0][1],
+            "lost": 1 - results[0][0] / plain,
+            "pauses": pauses,
+        }
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def run(quick: bool) -> dict[str, Any]:
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="vcsimg-bench-") as name:
+        folder = Path(name)
+        program = build(folder)
+        plan = [(64, 1.0, 20, 0)] if quick else [
+            (256, 1.0, 40, 0), (1024, 0.0, 40, 0), (1024, 1.0, 100, 0), (1024, 10.0, 10, 0), (1024, 50.0, 5, 0),
+            (4096, 1.0, 20, 0), (16, 1.0, 20, 1000),
+        ]  # fmt: skip
+        results["series"] = [series(folder, program, mib, percent, rounds, threads) for mib, percent, rounds, threads in plan]
+        report(results["series"])
+        served = redis(folder, 3.0 if quick else 8.0)
+        if served is not None:
+            results["redis"] = served
+            print_table(
+                "redis-benchmark SET, one capture a second",
+                ["", "requests/s", "p99 ms"],
+                [
+                    ["alone", f"{served['rps_alone']:.0f}", f"{served['p99_alone_ms']:.2f}"],
+                    ["recorded", f"{served['rps_recorded']:.0f}", f"{served['p99_recorded_ms']:.2f}"],
+                    ["lost", f"{served['lost'] * 100:.1f} %", ""],
+                ],
+            )
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Captures against gcore")
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--quick", action="store_true", help="a small target, to see that it works")
+    options = parser.parse_args()
+    write_json(options.json, "capture", run(options.quick))
+
+
+if __name__ == "__main__":
+    main()
