@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ def checkout(
             written.append(path)
         if raw is not None:
             with _progress(err, str(raw)) as progress:
-                write_raw(snapshot, raw, progress=progress)
+                write_raw(replace(snapshot, processes=tuple(processes)), raw, progress=progress)
             written.append(raw)
     if as_json:
         stdout().json({"commit": commit, "written": [str(path.absolute()) for path in written]})

@@ -26,7 +26,7 @@ def log(revision: str | None, number: int | None, everything: bool, repo: Path |
     """List captures, newest first: those that REVISION comes from, else those of the branch captured last.
 
     Columns: commit, time, engine, how long the process was stopped, pages changed, subject; the newest of a branch shows its name.
-    REVISION is a branch or anything else that git understands: a commit, HEAD~3, BRANCH@{1.hour.ago}.
+    REVISION is a branch or anything else that git understands: a commit, HEAD~3, BRANCH~10.
     """
     if revision is not None and everything:
         raise click.UsageError("--all and REVISION exclude one another.")

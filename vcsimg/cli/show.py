@@ -23,7 +23,7 @@ _LISTED = 12
 
 
 @click.command()
-@click.argument("revision", default="HEAD", metavar="REVISION[:PATH]")
+@click.argument("revision", default="HEAD", metavar="[REVISION[:PATH]]")
 @click.option(
     "--variable", metavar="EXPRESSION", help="The value of a variable: counter, list->next, table[3].name, *(int *)0x7f01."
 )
