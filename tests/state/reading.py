@@ -25,9 +25,14 @@ def capture(reader: StateReader) -> State:
     return reader.finish()
 
 
+def settle(pid: int) -> None:
+    """Wait until all threads sleep."""
+    wait_for(lambda: all(_asleep(path) for path in Path(f"/proc/{pid}/task").iterdir()))
+
+
 def read_state(pid: int) -> State:
     """The state of a process that does nothing meanwhile: two captures of it must say the same, and every record must parse."""
-    wait_for(lambda: all(_asleep(path) for path in Path(f"/proc/{pid}/task").iterdir()))
+    settle(pid)
     reader = StateReader(pid)
     first, second = capture(reader), capture(reader)
     assert _timeless(first.state) == _timeless(second.state)

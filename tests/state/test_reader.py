@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Target, wait_for
-from tests.state.reading import every, numbers, one, read_state
+from tests.state.reading import capture, every, numbers, one, read_state, still_well
 from vcsimg.capture.state import StateReader, host_records
 from vcsimg.errors import NoSuchProcess, ProcessChanged
 from vcsimg.image.records import format_records, parse_records
 from vcsimg.image.sections import HOST
 from vcsimg.image.sections.files import Duplicate, File
+from vcsimg.image.sections.places import Mount
+from vcsimg.image.sections.signals import Handler
 from vcsimg.image.sections.status import Identity
 from vcsimg.process import hold
 
@@ -107,3 +109,18 @@ def test_hundreds_of_descriptors_that_look_alike_are_told_apart(start: Callable[
     assert {item.fd for item in every(state, Duplicate)} == set(copies)
     assert {item.of for item in every(state, Duplicate)} == {first}
     assert {*fds, first} <= {item.fd for item in every(state, File)}
+
+
+@pytest.mark.xfail(raises=ProcessChanged, reason="a held process opens /proc/PID/mem, which a dead main thread does not have")
+def test_a_process_whose_main_thread_has_ended(start: Callable[..., Target]) -> None:
+    target = start("state_orphaned")
+    (tid,) = numbers(target)
+    wait_for(lambda: Path(f"/proc/{target.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+    reader = StateReader(target.pid)
+    state = capture(reader)
+    assert [thread.tid for thread in state.threads] == [tid]
+    assert (one(state, Identity).pid, one(state, Identity).umask) == (target.pid, 0o11)
+    assert {item.fd for item in every(state, File)} == {0, 1, 2}
+    assert one(state, Handler, signal=int(signal.SIGUSR1)).action == 1
+    assert every(state, Mount)
+    still_well(target)

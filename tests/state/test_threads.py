@@ -63,6 +63,6 @@ def test_the_system_call_that_a_stop_interrupts(start: Callable[..., Target]) ->
     numbers(target)
     _, other = read_state(target.pid).threads
 
-    assert one(other, Call) == Call(PAUSE, None, ERESTARTNOHAND)
+    assert one(other, Call) == Call(PAUSE, None, ERESTARTNOHAND, None)
     assert other.registers["orig_rax"] == PAUSE
     assert len(other.xsave) >= 576

@@ -9,10 +9,16 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from vcsimg.kernel.calls import call
+from vcsimg.kernel.syscalls import NR
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _ADDRESS_SIZE = 128  # struct sockaddr_storage
 _address = ctypes.create_string_buffer(_ADDRESS_SIZE)
 _length = ctypes.c_uint32()
+_LENGTH_AT = ctypes.addressof(_length)
+_number = ctypes.c_int32()
+_NUMBER_AT = ctypes.addressof(_number)
 
 _SOL_UDP, _SOL_NETLINK, _SOL_TCP, _SOL_IP, _SOL_IPV6, _SOL_SOCKET = 17, 270, 6, 0, 41, 1
 _SO_PEEK_OFF = 42
@@ -103,7 +109,7 @@ _NETLINK = tuple(
 """netlink(7)"""
 
 
-def options_of(family: int, kind: int, protocol: int) -> tuple[Option, ...]:
+def options_of(family: int, protocol: int) -> tuple[Option, ...]:
     """The options that a kind of socket has. A kernel may lack some of them."""
     found = _ALL
     if family == socket.AF_INET6:
@@ -119,11 +125,53 @@ def options_of(family: int, kind: int, protocol: int) -> tuple[Option, ...]:
     return found
 
 
-def option(handle: socket.socket, which: Option) -> int | bytes:
+class Handle:
+    """A socket by its descriptor, which belongs to the caller.
+
+    Python's own class is not used: when the program has a default timeout, it makes the socket non-blocking, for all who share it.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Raises OSError when it is no socket."""
+        self.fd = fd
+        self.family = self.number(_SOL_SOCKET, socket.SO_DOMAIN)
+        self.type = self.number(_SOL_SOCKET, socket.SO_TYPE)
+        self.protocol = self.number(_SOL_SOCKET, socket.SO_PROTOCOL)
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self.fd
+
+    def number(self, level: int, number: int) -> int:
+        """An option that is an int. Raises OSError."""
+        _length.value = 4
+        call(NR["getsockopt"], self.fd, level, number, _NUMBER_AT, _LENGTH_AT)
+        return _number.value if _length.value == 4 else _number.value & 0xFF
+
+    def octets(self, level: int, number: int, size: int) -> bytes:
+        """At most `size` bytes of an option. Raises OSError."""
+        buffer = ctypes.create_string_buffer(size)
+        _length.value = size
+        call(NR["getsockopt"], self.fd, level, number, ctypes.addressof(buffer), _LENGTH_AT)
+        return buffer.raw[: _length.value]
+
+    def set(self, level: int, number: int, value: int) -> None:
+        """Set an option that is an int. Raises OSError."""
+        _number.value = value
+        call(NR["setsockopt"], self.fd, level, number, _NUMBER_AT, 4)
+
+    def peek(self, size: int) -> bytes:
+        """At most `size` bytes of what waits; they stay. Raises OSError."""
+        buffer = ctypes.create_string_buffer(size)
+        count = call(NR["recvfrom"], self.fd, ctypes.addressof(buffer), size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return buffer.raw[:count]
+
+
+def option(handle: Handle, which: Option) -> int | bytes:
     """The value of an option. Raises OSError where it does not apply."""
     if which.size == 0:
-        return handle.getsockopt(which.level, which.number)
-    return handle.getsockopt(which.level, which.number, abs(which.size))
+        return handle.number(which.level, which.number)
+    return handle.octets(which.level, which.number, abs(which.size))
 
 
 def local_address(fd: int) -> bytes:
@@ -166,14 +214,14 @@ def address_text(address: bytes) -> str | None:
     return None
 
 
-def memberships(handle: socket.socket) -> tuple[int, ...]:
+def memberships(handle: Handle) -> tuple[int, ...]:
     """The multicast groups of a netlink socket."""
-    words = handle.getsockopt(_SOL_NETLINK, _NETLINK_LIST_MEMBERSHIPS, 128)
+    words = handle.octets(_SOL_NETLINK, _NETLINK_LIST_MEMBERSHIPS, 128)
     bits = int.from_bytes(words, "little")
     return tuple(number + 1 for number in range(bits.bit_length()) if bits >> number & 1)
 
 
-def attached_filter(handle: socket.socket) -> bytes:
+def attached_filter(handle: Handle) -> bytes:
     """The classic BPF program on a socket: struct sock_filter[]. Empty when it has none, or an extended one. Raises OSError."""
     buffer = ctypes.create_string_buffer(4096 * _BPF_INSTRUCTION)
     length = ctypes.c_uint32(4096)
@@ -256,11 +304,11 @@ def _passed(control: bytes) -> Iterator[int]:
         position += (length + 7) & -8
 
 
-def peek_offset(handle: socket.socket) -> int:
+def peek_offset(handle: Handle) -> int:
     """SO_PEEK_OFF; -1: peeking always begins at the start. Raises OSError for sockets without it."""
-    return handle.getsockopt(_SOL_SOCKET, _SO_PEEK_OFF)
+    return handle.number(_SOL_SOCKET, _SO_PEEK_OFF)
 
 
-def set_peek_offset(handle: socket.socket, offset: int) -> None:
+def set_peek_offset(handle: Handle, offset: int) -> None:
     """Raises OSError for sockets without it."""
-    handle.setsockopt(_SOL_SOCKET, _SO_PEEK_OFF, offset)
+    handle.set(_SOL_SOCKET, _SO_PEEK_OFF, offset)

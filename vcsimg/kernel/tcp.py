@@ -9,6 +9,8 @@ import termios
 import time
 from typing import NamedTuple
 
+from vcsimg.kernel.sockets import Handle
+
 _REPAIR, _REPAIR_QUEUE, _QUEUE_SEQ, _TIMESTAMP, _REPAIR_WINDOW = 19, 20, 21, 24, 29
 _REPAIR_ON, _REPAIR_OFF_NO_PROBE = 1, -1
 _NO_QUEUE, _RECV_QUEUE, _SEND_QUEUE = 0, 1, 2
@@ -33,34 +35,34 @@ class Connection(NamedTuple):
     window: bytes | None
 
 
-def state(handle: socket.socket) -> int | None:
+def state(handle: Handle) -> int | None:
     """The state, by the numbers of net/tcp_states.h. None when it is not TCP."""
     try:
-        return handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return handle.octets(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
     except OSError:
         return None
 
 
-def accept_queue(handle: socket.socket) -> tuple[int, int]:
+def accept_queue(handle: Handle) -> tuple[int, int]:
     """Of a listening socket: connections that were not accepted yet, and how many there may be. Raises OSError."""
-    waiting, backlog = struct.unpack_from("<II", handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE), 24)
+    waiting, backlog = struct.unpack_from("<II", handle.octets(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE), 24)
     return waiting, backlog
 
 
-def connection(handle: socket.socket) -> Connection:
+def connection(handle: Handle) -> Connection:
     """The inner state of an established connection. Raises OSError; PermissionError without CAP_NET_ADMIN in its network namespace.
 
     Leaving repair mode clears SO_REUSEADDR (net/ipv4/tcp.c, tcp_repair_set), so that is put back. While the mode is on, nothing is
     sent; no probe is sent when it ends.
     """
-    reuse = handle.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
-    info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
-    handle.setsockopt(socket.IPPROTO_TCP, _REPAIR, _REPAIR_ON)
+    reuse = handle.number(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+    info = handle.octets(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
+    handle.set(socket.IPPROTO_TCP, _REPAIR, _REPAIR_ON)
     try:
         receive_sequence = _sequence(handle, _RECV_QUEUE)
         send_sequence = _sequence(handle, _SEND_QUEUE)
         size, unsent = _queued(handle, termios.TIOCOUTQ), _queued(handle, _SIOCOUTQNSD)
-        sending = handle.recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT) if size else b""
+        sending = handle.peek(size) if size else b""
         options = info[5]
         return Connection(
             send_sequence=send_sequence,
@@ -68,42 +70,42 @@ def connection(handle: socket.socket) -> Connection:
             sending=sending,
             unsent=unsent,
             options=options,
-            mss=handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG),
+            mss=handle.number(socket.IPPROTO_TCP, socket.TCP_MAXSEG),
             send_scale=info[6] & 0xF,
             receive_scale=info[6] >> 4,
             timestamp=_timestamp_offset(handle) if options & (_TIMESTAMPS | _IN_MICROSECONDS) == _TIMESTAMPS else None,
             window=_window(handle),
         )
     finally:
-        handle.setsockopt(socket.IPPROTO_TCP, _REPAIR_QUEUE, _NO_QUEUE)
-        handle.setsockopt(socket.IPPROTO_TCP, _REPAIR, _REPAIR_OFF_NO_PROBE)
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+        handle.set(socket.IPPROTO_TCP, _REPAIR_QUEUE, _NO_QUEUE)
+        handle.set(socket.IPPROTO_TCP, _REPAIR, _REPAIR_OFF_NO_PROBE)
+        handle.set(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
 
 
-def _sequence(handle: socket.socket, queue: int) -> int:
-    handle.setsockopt(socket.IPPROTO_TCP, _REPAIR_QUEUE, queue)
-    return handle.getsockopt(socket.IPPROTO_TCP, _QUEUE_SEQ) & 0xFFFFFFFF
+def _sequence(handle: Handle, queue: int) -> int:
+    handle.set(socket.IPPROTO_TCP, _REPAIR_QUEUE, queue)
+    return handle.number(socket.IPPROTO_TCP, _QUEUE_SEQ) & 0xFFFFFFFF
 
 
-def _queued(handle: socket.socket, request: int) -> int:
+def _queued(handle: Handle, request: int) -> int:
     count: int = struct.unpack("i", fcntl.ioctl(handle, request, bytes(4)))[0]
     return count
 
 
-def _window(handle: socket.socket) -> bytes | None:
+def _window(handle: Handle) -> bytes | None:
     try:
-        return handle.getsockopt(socket.IPPROTO_TCP, _REPAIR_WINDOW, _WINDOW_SIZE)
+        return handle.octets(socket.IPPROTO_TCP, _REPAIR_WINDOW, _WINDOW_SIZE)
     except OSError:
         return None
 
 
-def _timestamp_offset(handle: socket.socket) -> int:
+def _timestamp_offset(handle: Handle) -> int:
     """How far the connection's timestamps are ahead of CLOCK_MONOTONIC in milliseconds: unlike the timestamps, it stays the same.
 
     One too small, sometimes: since Linux 6.7 the kernel clears bit 0 of what it answers (do_tcp_getsockopt).
     """
     while True:
         before = time.monotonic_ns() // 1_000_000
-        now = handle.getsockopt(socket.IPPROTO_TCP, _TIMESTAMP) & 0xFFFFFFFF
+        now = handle.number(socket.IPPROTO_TCP, _TIMESTAMP) & 0xFFFFFFFF
         if time.monotonic_ns() // 1_000_000 == before:
             return (now - before) & 0xFFFFFFFF

@@ -16,6 +16,7 @@ class Moment:
     `proc`: /proc/TID of that thread; `pidfd`: a descriptor for it.
 
     `status`, `stat`: content of these files now. What is added to `borrowings` is called when all modules have read, by one thread.
+    `monotonic`: the instant, in nanoseconds of CLOCK_MONOTONIC.
     """
 
     held: HeldProcess
@@ -25,3 +26,4 @@ class Moment:
     stat: bytes
     status: bytes
     borrowings: Borrowings
+    monotonic: int

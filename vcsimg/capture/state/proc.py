@@ -52,6 +52,13 @@ class ProcDirectory:
         except OSError:
             return None
 
+    def try_names(self, name: str) -> list[str]:
+        """The entries of a directory in it; none where it cannot be read."""
+        try:
+            return self.directory(name).names()
+        except OSError:
+            return []
+
     def link(self, name: str) -> str:
         """The target of a link. Raises OSError."""
         return os.readlink(name, dir_fd=self.fd)

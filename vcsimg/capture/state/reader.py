@@ -31,7 +31,7 @@ from vcsimg.capture.state.threads import ThreadsReader
 from vcsimg.capture.state.timers import TimersReader
 from vcsimg.capture.state.unsupported import describe_unsupported
 from vcsimg.errors import BorrowError, ProcessChanged
-from vcsimg.image.snapshot import FileContent, Section, Thread
+from vcsimg.image.snapshot import FileContent, Process, Section, Thread
 from vcsimg.kernel import pidfd
 from vcsimg.kernel.procfs import parse_stat
 from vcsimg.process import HeldProcess
@@ -41,13 +41,15 @@ _UNSAVED = "unsaved"
 
 @dataclass(frozen=True)
 class State:
-    """What was read. `state`: sections by name, without `unsaved`; `contents`: of files that only the process still has, by sha256."""
+    """What was read. `state`: sections by name, without `unsaved`; `contents`: of files that only the process still has, by sha256.
+    `monotonic`: the instant, in nanoseconds of CLOCK_MONOTONIC."""
 
     name: str
     threads: tuple[Thread, ...]
     state: Mapping[str, Section]
     unsaved: Section
     contents: Mapping[str, FileContent]
+    monotonic: int
 
 
 class StateReader:
@@ -98,7 +100,13 @@ class StateReader:
     def prepare(self) -> None:
         """While the process runs: what may be learnt, or made ready, early."""
         self._places.prepare()
+        self._threads.prepare(self._proc)
         self._borrowings = self._plan()
+
+    def recall(self, process: Process) -> None:
+        """Go on from a capture of the same process that another reader has made: it knew when system calls began that the kernel
+        merely continues since."""
+        self._threads.recall(process.threads)
 
     def _plan(self) -> Borrowings:
         ask = Borrowings()
@@ -116,7 +124,7 @@ class StateReader:
 
     def _read(self, held: HeldProcess) -> None:
         with self._moment(held) as moment:
-            self._stat = moment.stat
+            self._stat, self._monotonic = moment.stat, moment.monotonic
             self._status.read(moment)
             self._program.read(moment)
             self._places.read(moment)
@@ -136,7 +144,9 @@ class StateReader:
         proc = self._proc if tid == self.pid else ProcDirectory.of(tid)
         descriptor = pidfd.open(self.pid) if tid == self.pid else pidfd.open_thread(tid)
         try:
-            yield Moment(held, tid, proc, descriptor, proc.read("stat"), proc.read("status"), self._borrowings)
+            yield Moment(
+                held, tid, proc, descriptor, proc.read("stat"), proc.read("status"), self._borrowings, int(held.stopped_at * 1e9)
+            )
         finally:
             os.close(descriptor)
 
@@ -156,7 +166,7 @@ class StateReader:
             report.unsaved("borrowed system calls", self._trouble)
         sections = dict(report.sections())
         unsaved = sections.pop(_UNSAVED, ())
-        return State(parse_stat(self._stat).comm, threads, sections, unsaved, report.contents)
+        return State(parse_stat(self._stat).comm, threads, sections, unsaved, report.contents, self._monotonic)
 
     @staticmethod
     def _mount_ids(report: Report) -> set[int]:

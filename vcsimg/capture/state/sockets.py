@@ -19,7 +19,7 @@ from vcsimg.kernel import kcmp, sockets, statx, tcp
 from vcsimg.kernel.sockdiag import UnixDiag, UnixSocket
 
 _ESTABLISHED, _CLOSE, _LISTEN = 1, 7, 10
-_SCOPED = (socket.AF_INET, socket.AF_INET6)
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
 _CONNECTION = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
 _REMEMBERED = 10_000
 """Connections."""
@@ -62,33 +62,29 @@ class SocketProbe:
         return descriptor.type == "socket"
 
     def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
-        # A socket object must own its descriptor; `own` belongs to the caller.
-        handle = socket.socket(fileno=own)
-        try:
-            found = _Found(handle.family, handle.type, handle.proto)
-            found.local = sockets.local_address(own)
-            found.peer = sockets.peer_address(own)
-            for option in sockets.options_of(handle.family, handle.type, handle.proto):
-                try:
-                    found.options.append((option.name, sockets.option(handle, option)))
-                except OSError:
-                    continue  # not for this socket, or not in this kernel
+        handle = sockets.Handle(own)
+        found = _Found(handle.family, handle.type, handle.protocol)
+        found.local = sockets.local_address(own)
+        found.peer = sockets.peer_address(own)
+        for option in sockets.options_of(handle.family, handle.protocol):
             try:
-                found.listening = bool(handle.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-                found.filter = sockets.attached_filter(handle)
+                found.options.append((option.name, sockets.option(handle, option)))
             except OSError:
-                found.troubles.append("its filter cannot be read")
-            if handle.family == socket.AF_UNIX:
-                self._read_unix(descriptor, found)
-            if handle.family in _SCOPED and handle.type == socket.SOCK_STREAM and handle.proto == socket.IPPROTO_TCP:
-                self._read_tcp(descriptor.where.inode, handle, found)
-            if handle.family == socket.AF_NETLINK:
-                found.groups = sockets.memberships(handle)
-            if not found.listening:
-                self._read_queue(descriptor.fd, handle, found, table)
-            self._found[descriptor.fd] = found
-        finally:
-            handle.detach()
+                continue  # not for this socket, or not in this kernel
+        try:
+            found.filter = sockets.attached_filter(handle)
+        except OSError:
+            found.troubles.append("its filter cannot be read")
+        found.listening = bool(handle.number(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        if handle.family == socket.AF_UNIX:
+            self._read_unix(descriptor, found)
+        if handle.family in _INTERNET and handle.type == socket.SOCK_STREAM and handle.protocol == socket.IPPROTO_TCP:
+            self._read_tcp(descriptor.where.inode, handle, found)
+        if handle.family == socket.AF_NETLINK:
+            found.groups = sockets.memberships(handle)
+        if not found.listening:
+            self._read_queue(descriptor.fd, handle, found, table)
+        self._found[descriptor.fd] = found
 
     def _read_unix(self, descriptor: Descriptor, found: _Found) -> None:
         try:
@@ -99,7 +95,7 @@ class SocketProbe:
             reason = "it is in another network namespace" if error.errno == errno.ENOENT else str(error.strerror)
             found.troubles.append(f"its peer cannot be found: {reason}")
 
-    def _read_tcp(self, inode: int, handle: socket.socket, found: _Found) -> None:
+    def _read_tcp(self, inode: int, handle: sockets.Handle, found: _Found) -> None:
         found.tcp_state = tcp.state(handle)
         if found.listening:
             waiting, found.backlog = tcp.accept_queue(handle)
@@ -119,7 +115,7 @@ class SocketProbe:
             self._offsets.clear()
         return connection._replace(timestamp=self._offsets.setdefault(inode, connection.timestamp))
 
-    def _read_queue(self, carrier: int, handle: socket.socket, found: _Found, table: Table) -> None:
+    def _read_queue(self, carrier: int, handle: sockets.Handle, found: _Found, table: Table) -> None:
         poll = select.poll()
         poll.register(handle, select.POLLIN)
         ready = next((events for _, events in poll.poll(0)), 0)
@@ -130,15 +126,15 @@ class SocketProbe:
             return
         if handle.family not in _QUIET:
             found.troubles.append("messages that wait in it cannot be copied")
-        elif handle.family in _SCOPED and handle.type == socket.SOCK_STREAM:
+        elif handle.family in _INTERNET and handle.type == socket.SOCK_STREAM:
             (size,) = struct.unpack("i", fcntl.ioctl(handle, termios.FIONREAD, bytes(4)))
             if size:
-                data = handle.recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+                data = handle.peek(size)
                 found.messages.append((sockets.Waiting(data, None, ()), []))
         else:
             self._walk(carrier, handle, found, table)
 
-    def _walk(self, carrier: int, handle: socket.socket, found: _Found, table: Table) -> None:
+    def _walk(self, carrier: int, handle: sockets.Handle, found: _Found, table: Table) -> None:
         """All that waits, by SO_PEEK_OFF: each peek begins where the one before ended."""
         try:
             before = sockets.peek_offset(handle)

@@ -104,7 +104,7 @@ class StatusReader:
 
     def _identity(self, stat: Stat, status: Mapping[str, str]) -> Identity:
         return Identity(
-            pid=stat.pid,
+            pid=int(status["Tgid"]),
             parent=stat.ppid,
             group=stat.pgrp,
             session=stat.session,

@@ -5,20 +5,22 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from vcsimg.capture.state.borrowing import Borrowings
 from vcsimg.capture.state.moment import Moment
 from vcsimg.capture.state.own import STACK, Own
+from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.capture.state.report import Report
 from vcsimg.capture.state.seccomp import FILTERED, SeccompReader
 from vcsimg.capture.state.signals import parse_siginfo, pending_items
 from vcsimg.capture.state.status import credentials
 from vcsimg.capture.state.still import Sight, Stillness, switches
+from vcsimg.capture.state.waits import Wait, Waits
 from vcsimg.image.sections import thread as items
-from vcsimg.image.sections.item import Item, records
+from vcsimg.image.sections.item import Item, records, select
 from vcsimg.image.snapshot import Thread
 from vcsimg.kernel import kcmp, ptrace, x86_64
 from vcsimg.kernel.procfs import parse_status
@@ -54,6 +56,7 @@ class _Raw:
     dispatch: ptrace.SyscallUserDispatch | None
     apart: list[str]
     own: Own
+    wait: Wait | None
 
 
 class ThreadsReader:
@@ -61,8 +64,20 @@ class ThreadsReader:
 
     def __init__(self) -> None:
         self._still = Stillness()
+        self._waits = Waits()
         self._seccomp = SeccompReader()
-        self._calls: dict[int, int] = {}
+
+    def prepare(self, proc: ProcDirectory) -> None:
+        """While it runs."""
+        self._waits.prepare(proc)
+
+    def recall(self, threads: Iterable[Thread]) -> None:
+        """What an earlier capture, made by another reader, knew of these threads."""
+        for thread in threads:
+            for call in select(thread.records, items.Call):
+                number = call.original if call.number == NR["restart_syscall"] else call.number
+                wait = Wait(number, call.began, call.began is not None or number is None)
+                self._waits.remember(thread.tid, dict(thread.registers), wait, None)
 
     def read(self, moment: Moment) -> dict[int, Borrowings]:
         """While it is stopped. Returns what threads must be asked, by their ids; the first one the process's questions too."""
@@ -82,10 +97,16 @@ class ThreadsReader:
     def remember(self, moment: Moment, asked: Collection[int]) -> None:
         """While it is still stopped, after the threads were asked: what each looks like that does not run until the next capture."""
         seen = {}
+        self._waits.forget()
         for raw in self._raw:
+            # Switches of the main thread, which was asked, count only for a wait whose age matters: they cost a file to read.
+            needed = raw.tid != moment.tid or (raw.wait is not None and raw.wait.aged)
+            status = moment.proc.read(f"task/{raw.tid}/status") if needed and raw.tid in asked else raw.status
+            count = switches(status)
             if raw.tid != moment.tid:
-                status = moment.proc.read(f"task/{raw.tid}/status") if raw.tid in asked else raw.status
-                seen[raw.tid] = Sight(raw.registers, switches(status), raw.own)
+                seen[raw.tid] = Sight(raw.registers, count, raw.own)
+            if raw.wait is not None:
+                self._waits.remember(raw.tid, raw.registers, raw.wait, count[0])
         self._still.replace(seen)
 
     def _read_thread(self, moment: Moment, thread: HeldThread, registers: dict[str, int], status: bytes, own: Own) -> _Raw:
@@ -109,13 +130,13 @@ class ThreadsReader:
             dispatch=_dispatch(tid),
             apart=[] if tid == moment.tid else _apart(moment.tid, tid),
             own=own,
+            wait=self._waits.find(tid, registers, switches(status)[0], moment.monotonic),
         )
 
     def finish(self, report: Report) -> tuple[Thread, ...]:
         """The threads, main thread first; writes section `seccomp` and what could not be read."""
         threads = []
         first = self._raw[0]
-        self._calls = {raw.tid: self._original(raw) for raw in self._raw}
         filters = self._seccomp.items(first.tid, first.status, report)
         report.add("seccomp", *filters)
         for raw in self._raw:
@@ -134,7 +155,7 @@ class ThreadsReader:
         if raw.dequeued is not None:
             signal, code = parse_siginfo(raw.dequeued)
             found.append(items.Dequeued(signal, code, raw.dequeued))
-        found += self._call(raw)
+        found += _call(raw)
         own = raw.own
         if own.sigaltstack.result == 0:
             address, flags, size = STACK.unpack(own.stack.data)
@@ -155,18 +176,6 @@ class ThreadsReader:
         found.append(items.ThreadSettings(slack if slack is not None and slack >= 0 else None, death))
         return found
 
-    def _call(self, raw: _Raw) -> list[Item]:
-        number, error = raw.registers["orig_rax"], -x86_64.signed(raw.registers["rax"])
-        if x86_64.signed(number) < 0 or error not in _RESTARTS:
-            return []
-        original = self._calls[raw.tid] if number == NR["restart_syscall"] else None
-        return [items.Call(number, original if original != number else None, error)]
-
-    def _original(self, raw: _Raw) -> int:
-        """The call that restart_syscall continues: the one that an earlier capture interrupted in this thread."""
-        number = raw.registers["orig_rax"]
-        return self._calls.get(raw.tid, number) if number == NR["restart_syscall"] else number
-
     def _note_unread(self, raw: _Raw, report: Report) -> None:
         name = f"thread {raw.tid}"
         own = raw.own
@@ -178,6 +187,8 @@ class ThreadsReader:
             report.unsaved(f"{name} tid address", "this kernel does not tell it (CONFIG_CHECKPOINT_RESTORE)")
         if raw.robust is None:
             report.unsaved(f"{name} robust list", "get_robust_list is not permitted")
+        if raw.wait is not None and raw.wait.aged and raw.wait.began is None:
+            report.unsaved(f"{name} timeout", "how long its system call has waited is unknown: it was interrupted before")
         for table in raw.apart:
             report.unsaved(f"{name} {table}", "the thread does not share them with the main thread")
 
@@ -187,6 +198,14 @@ def _tried(read: Callable[[int], Value], tid: int) -> Value | None:
         return read(tid)
     except OSError:
         return None
+
+
+def _call(raw: _Raw) -> list[Item]:
+    number, error = raw.registers["orig_rax"], -x86_64.signed(raw.registers["rax"])
+    if x86_64.signed(number) < 0 or error not in _RESTARTS:
+        return []
+    wait = raw.wait or Wait(number, None, False)
+    return [items.Call(number, wait.number if wait.number != number else None, error, wait.began)]
 
 
 def _line(status: bytes, name: bytes) -> str:

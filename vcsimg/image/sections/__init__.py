@@ -69,7 +69,7 @@ SECTIONS: Mapping[str, tuple[type[Item], ...]] = {
     ),
     "terminals": (terminals.Control, terminals.Terminal),
     "signals": (signals.Disposition, signals.Handler, thread.Pending),
-    "timers": (timers.IntervalTimer, timers.PosixTimer, timers.TimerDescriptor, timers.Sleep),
+    "timers": (timers.IntervalTimer, timers.PosixTimer, timers.TimerDescriptor),
     "seccomp": (seccomp.SeccompFilter,),
     "family": (family.Child, family.Zombie),
     "shared": (family.SharedFile, family.SharedTable),

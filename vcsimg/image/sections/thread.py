@@ -110,11 +110,13 @@ class Call(Item, kind="syscall"):
     """The system call that the stop interrupted and that starts again when the thread goes on.
 
     `error`: how the kernel restarts it. 219 (restart_syscall) continues an earlier call: `original`, when it is known.
+    `began`, of a call with a timeout that counts from its begin: when that was, in nanoseconds of CLOCK_MONOTONIC, when it is known.
     """
 
     number: int
     original: int | None
     error: Restart
+    began: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,12 +46,3 @@ class TimerDescriptor(Item, kind="timerfd"):
     ticks: int
     remaining: int
     interval: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sleep(Item, kind="sleep"):
-    """A thread in a system call with a timeout that had run for `elapsed` nanoseconds, as far as the kernel tells."""
-
-    tid: int
-    number: int
-    elapsed: int

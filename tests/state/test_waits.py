@@ -1,0 +1,73 @@
+"""System calls with timeouts: when they began."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import Target
+from tests.state.reading import capture, every, numbers, one, settle, unsaved
+from vcsimg.capture.state import State, StateReader
+from vcsimg.image.region import RegionMap
+from vcsimg.image.sections.thread import Call
+from vcsimg.image.snapshot import Process
+
+CLOCK_NANOSLEEP, RESTART_SYSCALL, EPOLL_WAIT = 230, 219, 232
+GRAIN = 50_000_000
+"""Nanoseconds that the kernel's clocks may be apart at worst."""
+
+
+def call_of(state: State, tid: int) -> Call:
+    return one(next(thread for thread in state.threads if thread.tid == tid), Call)
+
+
+def has_sched() -> bool:
+    return Path("/proc/self/sched").exists()
+
+
+def test_a_wait_is_counted_from_its_begin_however_often_it_is_interrupted(start: Callable[..., Target]) -> None:
+    target = start("state_waits")
+    epoller, poller, began = numbers(target)
+    settle(target.pid)
+    time.sleep(0.2)
+    reader = StateReader(target.pid)
+    first, second, third = capture(reader), capture(reader), capture(reader)
+
+    for tid, usual, later in ((target.pid, CLOCK_NANOSLEEP, RESTART_SYSCALL), (epoller, EPOLL_WAIT, EPOLL_WAIT)):
+        call = call_of(first, tid)
+        assert (call.number, call.original) == (usual, None)
+        assert call.began is not None
+        if has_sched():
+            assert began - GRAIN <= call.began < first.monotonic - 100_000_000
+        for state in (second, third):
+            again = call_of(state, tid)
+            assert (again.number, again.began) == (later, call.began)
+            assert again.original == (usual if later != usual else None)
+    assert call_of(first, poller).began is None, "it has no timeout"
+    assert unsaved(second) == {}
+
+
+def test_another_reader_goes_on_from_what_the_image_says(start: Callable[..., Target]) -> None:
+    target = start("state_waits")
+    numbers(target)
+    settle(target.pid)
+    first = capture(StateReader(target.pid))
+    reader = StateReader(target.pid)
+    reader.recall(Process(target.pid, 0, first.name, RegionMap(()), first.threads))
+    second = capture(reader)
+
+    call = call_of(second, target.pid)
+    assert (call.number, call.original, call.began) == (RESTART_SYSCALL, CLOCK_NANOSLEEP, call_of(first, target.pid).began)
+
+
+def test_a_wait_of_unknown_age_is_named(start: Callable[..., Target]) -> None:
+    target = start("state_waits")
+    numbers(target)
+    settle(target.pid)
+    capture(StateReader(target.pid))
+    state = capture(StateReader(target.pid))
+
+    assert call_of(state, target.pid) == Call(RESTART_SYSCALL, None, 516, None)
+    assert "interrupted before" in unsaved(state)[f"thread {target.pid} timeout"]
+    assert every(state.threads[0], Call)
