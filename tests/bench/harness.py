@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
-def best_seconds(action: Callable[[], object], *, seconds: float = 0.3, rounds: int = 5) -> float:
+def best_seconds(action: Callable[[], object], *, seconds: float = 0.4, rounds: int = 20) -> float:
     """Seconds that one call takes: the best of some rounds, which take about `seconds` together. The machine may do other things
     meanwhile; the best round shows what the action costs."""
     started = time.perf_counter()

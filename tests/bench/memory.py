@@ -16,6 +16,7 @@ import random
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,7 @@ PAGES = 512
 AREA = 96 * MIB
 WORDS_LIMIT = MIB
 
+Results = dict[str, dict[str, Any]]
 Seconds = dict[str, dict[str, float]]
 """Seconds of one transfer, by the way and the size."""
 
@@ -107,8 +109,24 @@ def look_at_all(memory: Memory, layout: Layout, buffer: memoryview) -> float:
     return best_seconds(both)
 
 
-def run() -> dict[str, object]:
-    """Measure everything."""
+def best_of(passes: int) -> Results:
+    """The smallest of each number: the machine may do other things meanwhile, and never for the whole time."""
+    merged = run()
+    for _ in range(passes - 1):
+        merge(merged, run())
+    return merged
+
+
+def merge(into: dict[str, Any], other: dict[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, dict):
+            merge(into[key], value)
+        else:
+            into[key] = min(into[key], value)
+
+
+def run() -> Results:
+    """Measure everything once."""
     reads: Seconds = {}
     writes: Seconds = {}
     per_mib: dict[str, float] = {}
@@ -152,7 +170,7 @@ def rate(seconds: float, size: int) -> str:
     return f"{seconds * 1e6:.2f} µs" if size <= 64 else f"{size / seconds / 1e9:.3g} GB/s"
 
 
-def report(results: dict[str, object]) -> None:
+def report(results: Results) -> None:
     columns = [size_name(size) for size in SIZES]
     sizes = dict(zip(columns, SIZES, strict=True)) | {SCATTERED: PAGES * PAGE}
     for direction in ("read", "write"):
@@ -166,7 +184,7 @@ def report(results: dict[str, object]) -> None:
     print_table("read a MiB and add up its words", ["", "together"], rows)
 
 
-def plot(results: dict[str, object]) -> str:
+def plot(results: Results) -> str:
     panels = {
         f"{direction}: GB/s": {
             way: [(size, size / times[size_name(size)] / 1e9) for size in SIZES] for way, times in results[direction].items()
@@ -179,9 +197,10 @@ def plot(results: dict[str, object]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Ways to another process's memory")
     parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--passes", type=int, default=2, help="measure everything so often, and report the best")
     parser.add_argument("--svg", metavar="FILE", help="the plot, such as docs/memory-bench.svg")
     options = parser.parse_args()
-    results = run()
+    results = best_of(options.passes)
     report(results)
     write_json(options.json, "memory", results)
     if options.svg:

@@ -68,6 +68,7 @@ class SharedMemory(Reader):
         self._window = Window(self.pid, loan, 2 * STAGING + size, linger=linger)
         self._map = self._window.map
         self._view = memoryview(self._map)
+        self._first = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
 
     @property
     def awake(self) -> bool:
@@ -174,8 +175,7 @@ class SharedMemory(Reader):
         """The offset in our mapping of a buffer that lies in the window; None if it lies elsewhere."""
         if view.obj is not self._map or not view.nbytes:
             return None
-        first = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
-        return ctypes.addressof(ctypes.c_char.from_buffer(view)) - first
+        return ctypes.addressof(ctypes.c_char.from_buffer(view)) - self._first
 
     def _load(self, address: int, view: memoryview) -> None:
         """Copy to a buffer. Raises CopyCut."""

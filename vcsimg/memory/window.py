@@ -44,6 +44,10 @@ _YIELD_SECONDS = 0.002
 _COMMAND_SECONDS = 30.0
 """How long a command may take before it counts as stuck, on a page that a network or a userfaultfd does not bring."""
 
+# The mailbox as an array of 32 and of 64 bits: a command should cost little.
+_COMMAND, _DONE, _PARKED, _SPIN_LIMIT, _STORE = (at // 4 for at in (cpu.COMMAND, cpu.DONE, cpu.PARKED, cpu.SPINS, cpu.STORE))
+_COUNT, _CURSOR, _UNMAP, _CALL = (at // 8 for at in (cpu.COUNT, cpu.CURSOR, cpu.UNMAP, cpu.CALL))
+
 _STOP_SECONDS = 5.0
 _ALL_SIGNALS = (1 << 64) - 1
 _ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT | 0x40000000  # __WALL
@@ -127,9 +131,9 @@ class Window:
         self._longs = memoryview(self.map)[cpu.MAILBOX : cpu.RANGES].cast("Q")
         self._ranges = memoryview(self.map)[cpu.RANGES : cpu.DATA].cast("Q")
         self.map[: len(cpu.CODE)] = cpu.CODE
-        self._longs[cpu.UNMAP // 8] = self._base
-        self._longs[cpu.UNMAP // 8 + 1] = self._total
-        self._longs[cpu.CALL // 8] = borrowed.call
+        self._longs[_UNMAP] = self._base
+        self._longs[_UNMAP + 1] = self._total
+        self._longs[_CALL] = borrowed.call
         borrowed.syscall(NR["mprotect"], self._base, cpu.PAGE, mmap.PROT_READ | mmap.PROT_EXEC)
         for number, action in self._actions():
             borrowed.syscall(NR["rt_sigaction"], number, 0, action, 8)
@@ -165,12 +169,12 @@ class Window:
     @property
     def awake(self) -> bool:
         """Whether the target still looks for commands, so that one costs no system call."""
-        return not self._stopped and not self._ints[cpu.PARKED // 4]
+        return not self._stopped and not self._ints[_PARKED]
 
     @property
     def busy(self) -> bool:
         """Whether a command is posted and not done: somebody did not wait for it, because of an exception or an abandoned stream."""
-        return bool(self._ints[cpu.COMMAND // 4] != self._ints[cpu.DONE // 4])
+        return bool(self._ints[_COMMAND] != self._ints[_DONE])
 
     def settle(self) -> None:
         """Wait for a copy that nobody wants any more. Raises ProcessChanged."""
@@ -181,10 +185,11 @@ class Window:
 
     def post_one(self, address: int, length: int, offset: int, *, store: bool) -> None:
         """Begin to copy [address, address + length) to the window, or from it (`store`), at `offset` of the map."""
-        if self.busy:
+        ints, ranges = self._ints, self._ranges
+        if ints[_COMMAND] != ints[_DONE]:
             self.settle()
-        self._ranges[0] = address
-        self._ranges[1] = length
+        ranges[0] = address
+        ranges[1] = length
         self._post(1, offset, store)
 
     def post(self, ranges: RangeArray, offset: int, *, store: bool) -> None:
@@ -197,14 +202,14 @@ class Window:
 
     def _post(self, count: int, offset: int, store: bool) -> None:
         ints = self._ints
-        ints[cpu.STORE // 4] = store
+        ints[_STORE] = store
         if not self.lingers:
             self._try_again()
-        ints[cpu.SPINS // 4] = _SPINS if self.lingers else 0
-        self._longs[cpu.COUNT // 8] = count
-        self._longs[cpu.CURSOR // 8] = self._cursor = self._base + offset
-        ints[cpu.COMMAND // 4] = (ints[cpu.COMMAND // 4] + 1) & 0xFFFFFFFF
-        if not self._stopped and not ints[cpu.PARKED // 4]:
+        ints[_SPIN_LIMIT] = _SPINS if self.lingers else 0
+        self._longs[_COUNT] = count
+        self._longs[_CURSOR] = self._cursor = self._base + offset
+        ints[_COMMAND] = (ints[_COMMAND] + 1) & 0xFFFFFFFF
+        if not self._stopped and not ints[_PARKED]:
             self._misses = 0
             self._pause = _FIRST_PAUSE
             return
@@ -231,7 +236,7 @@ class Window:
 
     def wait(self) -> None:
         """Until what was posted is done. Raises CopyCut when it could not be, ProcessChanged when the process was killed."""
-        ints, command, done = self._ints, self._ints[cpu.COMMAND // 4], cpu.DONE // 4
+        ints, command, done = self._ints, self._ints[_COMMAND], _DONE
         for _ in range(_LOOKS if self.lingers else 0):
             if ints[done] == command:
                 return
@@ -294,8 +299,8 @@ class Window:
         """End a command in the middle; the thread is stopped."""
         done = cpu.progress(self._thread.buffer, self._base, self._cursor)
         self._stopped = True
-        self._ints[cpu.DONE // 4] = self._ints[cpu.COMMAND // 4]
-        self._ints[cpu.PARKED // 4] = 0
+        self._ints[_DONE] = self._ints[_COMMAND]
+        self._ints[_PARKED] = 0
         if error == errno.EFAULT:
             self._undo_fault()
         self._thread.store(self._borrowed.registers_for(self._base + cpu.ENTRY))
