@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcsimg.errors import HostileImage
@@ -72,6 +72,7 @@ def sample(hint: str) -> st.SearchStrategy[object]:
 
 @pytest.mark.parametrize("kind", sorted(ALL - {sockets.Options}, key=lambda kind: (kind.__module__, kind.__name__)))
 def test_every_item_reads_back_as_it_was_written(kind: type[Item]) -> None:
+    @settings(database=None, deadline=None, max_examples=30)
     @given(st.builds(kind, **{field.name: sample(str(field.type)) for field in dataclasses.fields(kind)}))
     def check(item: Item) -> None:
         (record,) = parse_records(format_records([item.record()]), "test")

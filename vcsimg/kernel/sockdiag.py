@@ -42,9 +42,13 @@ class UnixSocket:
 class UnixDiag:
     """A netlink socket to ask with."""
 
-    def __init__(self) -> None:
-        """Raises OSError where the kernel has no sock_diag."""
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
+    ARGUMENTS = (socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
+    """For socket(2), when another process makes the netlink socket."""
+
+    def __init__(self, fd: int | None = None) -> None:
+        """`fd`: a netlink socket, which belongs to this object from now on; None: one in our own network namespace. Raises OSError where
+        the kernel has no sock_diag."""
+        self._socket = socket.socket(*self.ARGUMENTS) if fd is None else socket.socket(fileno=fd)
 
     def __del__(self) -> None:
         self._socket.close()

@@ -14,6 +14,7 @@ from functools import cmp_to_key
 from typing import Protocol
 
 from vcsimg.capture.state.moment import Moment
+from vcsimg.capture.state.network import Network
 from vcsimg.capture.state.paths import resolve
 from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.capture.state.report import Report
@@ -83,9 +84,10 @@ def type_of(text: str, mode: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All descriptors of a process by number, ascending; `tid`: a thread that has them."""
+    """All descriptors of a process by number, ascending; `tid`: a thread that has them; `network`: its network namespace."""
 
     tid: int
+    network: Network
     descriptors: Mapping[int, Descriptor]
 
 
@@ -118,7 +120,8 @@ class DescriptorsReader:
 
     def read(self, moment: Moment) -> None:
         """While it is stopped."""
-        self._table = Table(moment.tid, {descriptor.fd: descriptor for descriptor in self._list(moment.proc)})
+        network = Network(moment.held, moment.pidfd, moment.network)
+        self._table = Table(moment.tid, network, {descriptor.fd: descriptor for descriptor in self._list(moment.proc)})
         self._find_duplicates()
         self._probed: dict[int, list[Probe]] = {}
         self._unread: list[tuple[Descriptor, OSError]] = []

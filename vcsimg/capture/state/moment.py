@@ -23,6 +23,7 @@ class Moment:
     tid: int
     proc: ProcDirectory
     pidfd: int
+    network: str
     stat: bytes
     status: bytes
     borrowings: Borrowings

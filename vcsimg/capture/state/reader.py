@@ -145,7 +145,15 @@ class StateReader:
         descriptor = pidfd.open(self.pid) if tid == self.pid else pidfd.open_thread(tid)
         try:
             yield Moment(
-                held, tid, proc, descriptor, proc.read("stat"), proc.read("status"), self._borrowings, int(held.stopped_at * 1e9)
+                held,
+                tid,
+                proc,
+                descriptor,
+                proc.link("ns/net"),
+                proc.read("stat"),
+                proc.read("status"),
+                self._borrowings,
+                int(held.stopped_at * 1e9),
             )
         finally:
             os.close(descriptor)

@@ -55,6 +55,7 @@ class SocketProbe:
     def __init__(self) -> None:
         self._found: dict[int, _Found] = {}
         self._diag: UnixDiag | None = None
+        self._network = ""
         self._repair = True
         self._offsets: dict[int, int | None] = {}
 
@@ -77,7 +78,7 @@ class SocketProbe:
             found.troubles.append("its filter cannot be read")
         found.listening = bool(handle.number(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
         if handle.family == socket.AF_UNIX:
-            self._read_unix(descriptor, found)
+            self._read_unix(descriptor, found, table)
         if handle.family in _INTERNET and handle.type == socket.SOCK_STREAM and handle.protocol == socket.IPPROTO_TCP:
             self._read_tcp(descriptor.where.inode, handle, found)
         if handle.family == socket.AF_NETLINK:
@@ -86,13 +87,15 @@ class SocketProbe:
             self._read_queue(descriptor.fd, handle, found, table)
         self._found[descriptor.fd] = found
 
-    def _read_unix(self, descriptor: Descriptor, found: _Found) -> None:
+    def _read_unix(self, descriptor: Descriptor, found: _Found, table: Table) -> None:
         try:
-            if self._diag is None:
-                self._diag = UnixDiag()
+            if self._diag is None or self._network != table.network.name:
+                self._network = table.network.name
+                self._diag = table.network.unix_diag()
             found.unix = self._diag.ask(descriptor.where.inode)
         except OSError as error:
-            reason = "it is in another network namespace" if error.errno == errno.ENOENT else str(error.strerror)
+            # A socket that was made in one namespace and passed to another is not found here.
+            reason = "it belongs to another network namespace" if error.errno == errno.ENOENT else str(error.strerror)
             found.troubles.append(f"its peer cannot be found: {reason}")
 
     def _read_tcp(self, inode: int, handle: sockets.Handle, found: _Found) -> None:
