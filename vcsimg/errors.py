@@ -19,6 +19,7 @@
     │   ├── RepositoryReadOnly
     │   ├── RepositoryBusy          another vcsimg writes the same branch: carries the owner's pid
     │   ├── DiskFull
+    │   ├── KeyMissing              the content is encrypted, and the key is not here
     │   └── UnknownRevision
     ├── CommandNotStarted           a program to record cannot be started: carries command, errno
     ├── MissingPackage              an optional Python package is not installed: carries package
@@ -189,6 +190,17 @@ class DiskFull(StoreError):
     def __init__(self, path: str) -> None:
         super().__init__(
             path, "no space left on the device", remedy="Make room; what was committed before is whole, and recording can go on."
+        )
+
+
+class KeyMissing(StoreError):
+    """What is stored is encrypted, and the key is not here."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(
+            path,
+            f"{message}, and the key is not here",
+            remedy="Name the file that has it with VCSIMG_KEY_FILE or git config vcsimg.keyFile.",
         )
 
 

@@ -7,12 +7,16 @@ import numpy as np
 from vcsimg.delta.blob import Delta, parse
 from vcsimg.delta.units import PAGE
 
+_SEALED = b"VXE\x01"
+
 
 def describe(blob: bytes, where: str = "blob") -> str:
     """One line a page: its address, then what a delta changes in it, or how much of a keyframe's page is not zero.
 
     Raises HostileImage, DamagedImage.
     """
+    if blob.startswith(_SEALED):
+        return f"encrypted, {len(blob)} bytes stored\n"
     delta = parse(blob, where)
     count = len(delta.pages)
     kind = "keyframe" if delta.is_key else "delta"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pygit2
 
-from vcsimg.errors import ImageError, StoreError
+from vcsimg.errors import ImageError, KeyMissing, StoreError
 from vcsimg.image.pages import ImageMemory, Piece
 from vcsimg.image.snapshot import CaptureFacts, Process
 from vcsimg.store import chain as chains
@@ -39,11 +39,15 @@ class Finding:
 
 @dataclass
 class Report:
-    """What a check found. `damaged`: captures that cannot be rebuilt wholly, among `checked`."""
+    """What a check found. `damaged`: captures that cannot be rebuilt wholly, among `checked`.
+
+    `sealed`: captures that only their objects were checked of, since they are encrypted and the key is not here.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     damaged: set[str] = field(default_factory=set)
     checked: int = 0
+    sealed: int = 0
 
     @property
     def clean(self) -> bool:
@@ -114,6 +118,8 @@ class Checker:
             for process in snapshot.processes:
                 self._memory(process, root, before, bad, where)
             self._mapped(Trees(self._objects, root, where), where, name)
+        except KeyMissing:
+            self.report.sealed += 1
         except (ImageError, StoreError) as error:
             self._say(name, str(error))
             return  # its children are checked from the start, not relative to it

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import pygit2
 
-from vcsimg.errors import DamagedImage, HostileImage
+from vcsimg.errors import DamagedImage, HostileImage, KeyMissing
+from vcsimg.store import cipher
 
 BLOB = b"blob"
 TREE = b"tree"
@@ -79,15 +80,26 @@ class Objects:
     """Reads objects of a repository."""
 
     def __init__(self, repo: pygit2.Repository, *, strict: bool = False) -> None:
-        self._odb = repo.odb
         self._strict = strict
+        self.use(repo)
 
     def use(self, repo: pygit2.Repository) -> None:
         """Read from the repository as it was opened anew: libgit2 never lets go of a pack that it knows."""
         self._odb = repo.odb
+        self._sealed = cipher.required(repo)
+        self._cipher = cipher.find(repo)
+
+    def seal(self, blob: bytes) -> bytes:
+        """A blob as it is to be written: encrypted, if this repository is. Raises KeyMissing."""
+        if not self._sealed:
+            return blob
+        if self._cipher is None:
+            raise KeyMissing("repository", "it is encrypted")
+        return self._cipher.seal(blob)
 
     def read(self, oid: Oid, kind: bytes, where: str, *, verify: bool = True) -> bytes:
-        """An object's content. Raises DamagedImage when it is missing, broken or of another kind.
+        """An object's content, decrypted. Raises DamagedImage when it is missing or broken, HostileImage when it is of another
+        kind, KeyMissing when it is encrypted and the key is not here.
 
         `verify` compares it with its id. hashlib does so five times as fast as libgit2, whose own check is switched off
         here; memory blobs go without either, since every page has a hash of its own, unless these objects are `strict`.
@@ -105,7 +117,8 @@ class Objects:
             raise HostileImage(where, f"object {oid.hex()} is not a {kind.decode()}")
         if (verify or self._strict) and object_id(kind, data) != oid:
             raise DamagedImage(where, f"object {oid.hex()} is damaged: its content has another id")
-        return bytes(data)
+        content = bytes(data)
+        return cipher.unsealed(content, self._cipher, where, sealed_only=self._sealed) if kind == BLOB else content
 
     def tree(self, oid: Oid, where: str) -> dict[str, Entry]:
         """The entries of a tree. Raises DamagedImage, HostileImage."""

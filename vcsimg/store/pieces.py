@@ -154,7 +154,7 @@ class Encoder:
             self._append(chain, result, version, keyframe(number << PIECE_SHIFT, before.own, piece.data, before), key=True)
 
     def _append(self, chain: Chain, result: Encoded, version: int, delta: Delta, *, key: bool) -> None:
-        data = delta.bytes()
+        data = self._objects.seal(delta.bytes())
         blob = NewBlob(blob_name(version, key), object_id(BLOB, data), data)
         chain.links.append(Weighed(version, key, blob.oid, len(data), len(delta.pages)))
         result.blobs.append(blob)

@@ -14,7 +14,7 @@ import pygit2
 from vcsimg.errors import RepositoryBusy, StoreError, UnknownRevision
 from vcsimg.image.pages import PieceSource
 from vcsimg.image.snapshot import Snapshot
-from vcsimg.store import consolidate, leftovers, message, names, refs, remotes, setup
+from vcsimg.store import cipher, consolidate, leftovers, message, names, refs, remotes, setup
 from vcsimg.store.failures import translated
 from vcsimg.store.fsck import Checker, Progress, Report
 from vcsimg.store.helper import Helper
@@ -73,11 +73,22 @@ class Repository:
         """Bytes of the packs of captures that were committed through this object."""
 
     @classmethod
-    def init(cls, path: str | Path, *, sync: Sync = "capture") -> Repository:
-        """Make a repository at `path` (or open the one that is there). Raises StoreError."""
+    def init(
+        cls, path: str | Path, *, sync: Sync = "capture", key_file: Path | None = None, key_command: str | None = None
+    ) -> Repository:
+        """Make a repository at `path` (or open the one that is there).
+
+        With a key, everything stored in it will be encrypted: the key is in `key_file`, which is made if it is not there, or is
+        what `key_command` prints. Raises StoreError.
+        """
         path = Path(path).absolute()
         with translated(path):
             setup.make(path)
+            if key_file is not None or key_command is not None:
+                repo = setup.open_git(path)
+                if any(refs.branches(repo)) and not cipher.required(repo):
+                    raise StoreError(str(path), "it has captures that are not encrypted", remedy="Choose another path.")
+                cipher.configure(repo, key_file=key_file, key_command=key_command)
         return cls(path, sync=sync)
 
     @classmethod

@@ -10,6 +10,7 @@ from pathlib import Path
 import pygit2
 
 from vcsimg.errors import NewerFormat, RepositoryMissing, StoreError
+from vcsimg.store import cipher
 from vcsimg.store.layout import FORMAT
 
 DEFAULT_NAME = ".vcsimg"
@@ -98,7 +99,7 @@ def is_ours(path: Path) -> bool:
         if repo.head_is_unborn:
             return False
         tree = repo.head.peel(pygit2.Commit).tree
-        return "format" in tree and tree["format"].data.startswith(b"vcsimg ")
+        return "format" in tree and tree["format"].data.startswith((b"vcsimg ", cipher.MAGIC))
     except (pygit2.GitError, KeyError, ValueError):
         return False
 

@@ -102,6 +102,7 @@ class Writer:
     # Text
 
     def _put(self, pack: PackWriter, path: tuple[str, ...], data: bytes) -> None:
+        data = self._objects.seal(data)
         oid = object_id(BLOB, data)
         old = self._tree.get(path)
         if old is None or old.oid != oid:
@@ -274,7 +275,7 @@ class Writer:
             if oid is None and content is not None:
                 oid = store_file(
                     content,
-                    lambda kind, data, stored: pack.add(kind, data, stored=stored),
+                    lambda data, stored: pack.add(BLOB, self._objects.seal(data), stored=stored),
                     lambda data: pack.add(TREE, data),
                 )
                 if oid is None and snapshot.facts is not None:
