@@ -6,7 +6,8 @@ import signal
 from collections.abc import Callable
 
 from tests.conftest import Target
-from tests.state.reading import every, numbers, one, read_state, still_well, unsaved
+from tests.state.reading import capture, every, numbers, one, read_state, settle, still_well, unsaved
+from vcsimg.capture.state import StateReader
 from vcsimg.image.sections.status import Credentials
 from vcsimg.image.sections.thread import (
     Altstack,
@@ -66,3 +67,17 @@ def test_the_system_call_that_a_stop_interrupts(start: Callable[..., Target]) ->
     assert one(other, Call) == Call(PAUSE, None, ERESTARTNOHAND, None)
     assert other.registers["orig_rax"] == PAUSE
     assert len(other.xsave) >= 576
+
+
+def test_a_thread_that_ran_since_the_last_capture_is_asked_again(start: Callable[..., Target]) -> None:
+    target = start("state_restless")
+    numbers(target)
+    reader = StateReader(target.pid)
+    settle(target.pid)
+    capture(reader), capture(reader)
+    for _ in range(10):
+        target.send("x")
+        (stack,) = numbers(target)
+        settle(target.pid)
+        assert one(capture(reader).threads[1], Altstack).address == stack
+        assert one(capture(reader).threads[1], Altstack).address == stack

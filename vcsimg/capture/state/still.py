@@ -11,13 +11,13 @@ call with all registers the same, to sleep. So a thread is believed for a limite
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vcsimg.capture.state.own import Own
 
-_SWITCHES = re.compile(rb"^(?:non)?voluntary_ctxt_switches:\t(\d+)", re.MULTILINE)
+_VOLUNTARY = b"\nvoluntary_ctxt_switches:\t"
+"""The involuntary ones are in the next line (fs/proc/array.c, task_context_switch_counts)."""
 _ASLEEP = 2
 _BELIEVED = 32
 
@@ -38,12 +38,12 @@ class Stillness:
     def __init__(self) -> None:
         self._seen: dict[int, Sight] = {}
 
-    def own(self, tid: int, registers: dict[str, int], status: bytes) -> Own | None:
-        """What a thread told before, if it did not run since; else None."""
+    def own(self, tid: int, registers: dict[str, int], switches: tuple[int, int]) -> Own | None:
+        """What a thread told before, if it did not run since; else None. `switches`: see `switches()`."""
         sight = self._seen.get(tid)
         if sight is None or sight.believed >= _BELIEVED or sight.registers != registers:
             return None
-        voluntary, involuntary = switches(status)
+        voluntary, involuntary = switches
         if (voluntary - sight.switches[0], involuntary - sight.switches[1]) != (_ASLEEP, 0):
             return None
         return sight.own if sight.own.answered else None
@@ -59,5 +59,6 @@ class Stillness:
 
 def switches(status: bytes) -> tuple[int, int]:
     """Voluntary and involuntary context switches, from a status file."""
-    voluntary, involuntary = _SWITCHES.findall(status)
-    return int(voluntary), int(involuntary)
+    start = status.rindex(_VOLUNTARY) + len(_VOLUNTARY)
+    words = status[start:].split(None, 3)
+    return int(words[0]), int(words[2])

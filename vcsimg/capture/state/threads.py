@@ -32,7 +32,7 @@ from vcsimg.process import HeldThread
 Value = TypeVar("Value")
 
 _ESCAPE = re.compile(r"\\([n\\])")
-_RIGHTS = re.compile(rb"^(?:Uid|Gid|Groups|Cap\w+|NoNewPrivs|Seccomp\w*):.*", re.MULTILINE)
+_RIGHTS = ((b"\nUid:", b"\nFDSize:"), (b"\nGroups:", b"\nNStgid:"), (b"\nCapInh:", b"\nSpeculation_Store_Bypass:"))
 _RESTARTS = (x86_64.ERESTARTSYS, x86_64.ERESTARTNOINTR, x86_64.ERESTARTNOHAND, x86_64.ERESTART_RESTARTBLOCK)
 _SHARED_TABLES = ((kcmp.FILES, "file descriptors"), (kcmp.FS, "current directory, root and umask"))
 
@@ -57,6 +57,7 @@ class _Raw:
     apart: list[str]
     own: Own
     wait: Wait | None
+    switches: tuple[int, int]
 
 
 class ThreadsReader:
@@ -87,11 +88,13 @@ class ThreadsReader:
             tid = thread.tid
             status = moment.status if tid == moment.tid else moment.proc.read(f"task/{tid}/status")
             registers = thread.registers()
-            own = self._still.own(tid, registers, status) if tid != moment.tid else None
+            count = switches(status)
+            own = self._still.own(tid, registers, count) if tid != moment.tid else None
             if own is None:
                 ask = asks[tid] = moment.borrowings if tid == moment.tid else Borrowings()
                 own = Own.ask(ask)
-            self._raw.append(self._read_thread(moment, thread, registers, status, own))
+            wait = self._waits.find(tid, registers, count[0], moment.monotonic)
+            self._raw.append(self._read_thread(moment, thread, registers, status, own, wait, count))
         return asks
 
     def remember(self, moment: Moment, asked: Collection[int]) -> None:
@@ -101,15 +104,24 @@ class ThreadsReader:
         for raw in self._raw:
             # Switches of the main thread, which was asked, count only for a wait whose age matters: they cost a file to read.
             needed = raw.tid != moment.tid or (raw.wait is not None and raw.wait.aged)
-            status = moment.proc.read(f"task/{raw.tid}/status") if needed and raw.tid in asked else raw.status
-            count = switches(status)
+            asked_now = needed and raw.tid in asked
+            count = switches(moment.proc.read(f"task/{raw.tid}/status")) if asked_now else raw.switches
             if raw.tid != moment.tid:
                 seen[raw.tid] = Sight(raw.registers, count, raw.own)
             if raw.wait is not None:
                 self._waits.remember(raw.tid, raw.registers, raw.wait, count[0])
         self._still.replace(seen)
 
-    def _read_thread(self, moment: Moment, thread: HeldThread, registers: dict[str, int], status: bytes, own: Own) -> _Raw:
+    def _read_thread(
+        self,
+        moment: Moment,
+        thread: HeldThread,
+        registers: dict[str, int],
+        status: bytes,
+        own: Own,
+        wait: Wait | None,
+        switches: tuple[int, int],
+    ) -> _Raw:
         tid = thread.tid
         waiting = b"\nSigPnd:\t0000000000000000\n" not in status
         if FILTERED in status:
@@ -130,7 +142,8 @@ class ThreadsReader:
             dispatch=_dispatch(tid),
             apart=[] if tid == moment.tid else _apart(moment.tid, tid),
             own=own,
-            wait=self._waits.find(tid, registers, switches(status)[0], moment.monotonic),
+            wait=wait,
+            switches=switches,
         )
 
     def finish(self, report: Report) -> tuple[Thread, ...]:
@@ -139,12 +152,15 @@ class ThreadsReader:
         first = self._raw[0]
         filters = self._seccomp.items(first.tid, first.status, report)
         report.add("seccomp", *filters)
+        rights = _rights(first.status)
         for raw in self._raw:
             found = self._items(raw)
-            if _rights(raw.status) != _rights(first.status):
-                found.append(credentials(parse_status(raw.status)))
-                if (own := self._seccomp.items(raw.tid, raw.status, report)) != filters:
-                    found += own
+            if _rights(raw.status) != rights:
+                own_credentials = credentials(parse_status(raw.status))
+                if own_credentials != credentials(parse_status(first.status)):
+                    found.append(own_credentials)
+            if FILTERED in raw.status and (own := self._seccomp.items(raw.tid, raw.status, report)) != filters:
+                found += own
             threads.append(Thread(raw.tid, raw.registers, raw.xsave, records(found)))
             self._note_unread(raw, report)
         return tuple(threads)
@@ -214,9 +230,10 @@ def _line(status: bytes, name: bytes) -> str:
     return os.fsdecode(status[start : status.index(b"\n", start)])
 
 
-def _rights(status: bytes) -> list[bytes]:
-    """The lines of a status file of which credentials() are made."""
-    return _RIGHTS.findall(status)
+def _rights(status: bytes) -> tuple[bytes, ...]:
+    """The parts of a status file of which credentials() are made. Those that differ may still say the same: a kernel
+    may lack the lines that end the parts."""
+    return tuple(status[status.find(first) : status.find(last)] for first, last in _RIGHTS)
 
 
 def _unescaped(name: str) -> str:

@@ -111,8 +111,11 @@ class Waits:
             # That it is continued proves that it is the same, if the thread is where it was.
             same = known is not None and known.registers == _place(registers)
             return known.wait if known is not None and same else Wait(None, None, True)
+        timed = _TIMED.get(number)
+        if timed is None:
+            return None
         arguments = [registers[name] for name in _ARGUMENTS]
-        if number not in _TIMED or not _TIMED[number](arguments):
+        if not timed(arguments):
             return Wait(number, None, False)
         if (
             known is not None
