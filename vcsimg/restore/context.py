@@ -1,0 +1,65 @@
+"""What the parts of a restore share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vcsimg.image.pages import FileSource, ImageMemory, NoFiles
+from vcsimg.image.snapshot import Process, Snapshot
+from vcsimg.restore.objects import Objects
+
+FILES = ("keep", "rollback", "fail")
+TCP = ("reset", "close", "keep")
+OUTSIDE = ("fail", "close")
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """What the user may choose.
+
+    `standard`: descriptors of ours that stand in for 0, 1 and 2 of the processes, where those led out of the image. `files`: what to do about
+    open files that have changed since; `tcp`: about connections to the world outside; `outside`: about ends of pipes and sockets that
+    belonged to processes that are not in the image. `pokes`: bytes to write, by address, into the root process. `stopped`: leave the
+    processes stopped (SIGSTOP). `host_pids`: no namespaces of their own.
+    """
+
+    standard: tuple[int, int, int] = (0, 1, 2)
+    files: str = "keep"
+    tcp: str = "reset"
+    outside: str = "fail"
+    pokes: Mapping[int, bytes] = field(default_factory=dict)
+    stopped: bool = False
+    host_pids: bool = False
+
+
+@dataclass
+class Context:
+    """`root`: the folder that is the root of the processes, as we see it; `notes`: what is other than it was, a sentence each.
+    `pids`: our ids of the processes, by theirs; `pipes`: both ends of each, by device and inode; `sockets`: by inode."""
+
+    snapshot: Snapshot
+    options: RestoreOptions
+    objects: Objects
+    root: str
+    notes: list[str] = field(default_factory=list)
+    pids: dict[int, int] = field(default_factory=dict)
+    pipes: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    sockets: dict[int, int] = field(default_factory=dict)
+    owned: list[int] = field(default_factory=list)
+
+    def own(self, fd: int) -> int:
+        """A descriptor of ours, to be closed at the end."""
+        self.owned.append(fd)
+        return fd
+
+    def close(self) -> None:
+        for fd in self.owned:
+            os.close(fd)
+        self.owned.clear()
+
+
+def files_of(process: Process) -> FileSource:
+    """Contents of files that the image holds."""
+    return process.memory.files if isinstance(process.memory, ImageMemory) else NoFiles()

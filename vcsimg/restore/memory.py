@@ -1,0 +1,231 @@
+"""Mappings of a process and their content."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from socket import socket
+
+import numpy as np
+
+from vcsimg.errors import RestoreError
+from vcsimg.image.pages import ImageMemory, Piece
+from vcsimg.image.region import Region
+from vcsimg.image.snapshot import MappedFile, Process
+from vcsimg.image.units import PAGE_SHIFT, PIECE_SHIFT, PIECE_SIZE
+from vcsimg.kernel import mman
+from vcsimg.kernel.prctl_set import SET_VMA, SET_VMA_ANON_NAME
+from vcsimg.kernel.syscalls import NR
+from vcsimg.kernel.x86_64 import WORD
+from vcsimg.restore.mapped import MappedFiles
+from vcsimg.restore.objects import Key, Objects, copy
+from vcsimg.restore.remote import Call, failed
+from vcsimg.restore.skeleton import TASK_SIZE, Skeleton
+from vcsimg.restore.transport import hand_over
+
+_ADVICE = {
+    "sr": mman.MADV_SEQUENTIAL, "rr": mman.MADV_RANDOM, "dc": mman.MADV_DONTFORK, "dd": mman.MADV_DONTDUMP,
+    "mg": mman.MADV_MERGEABLE, "hg": mman.MADV_HUGEPAGE, "nh": mman.MADV_NOHUGEPAGE, "wf": mman.MADV_WIPEONFORK,
+}  # fmt: skip
+"""VmFlags of proc_pid_smaps(5) and the madvise(2) that sets each."""
+
+_OPTIONAL = frozenset(("mg", "hg", "nh"))
+"""Advice that a kernel may not know, without effect on what the program computes."""
+
+_ANON_NAME = "[anon:"
+_SHARED_NAME = "[anon_shmem:"
+_ANONYMOUS = ("/dev/zero (deleted)", "[anon_shmem")
+_MEMFD = "/memfd:"
+_SYSV = "/SYSV"
+_HUGE = "/anon_hugepage"
+_DELETED = " (deleted)"
+
+
+def key_of(region: Region) -> Key:
+    return region.device, region.inode
+
+
+def is_object(region: Region) -> bool:
+    """Shared memory that lives in no file system that a path leads into."""
+    return region.has_file and (
+        region.name.startswith((*_ANONYMOUS, _MEMFD, _SYSV)) or (region.shared and region.name.endswith(_DELETED))
+    )
+
+
+class MemoryRestorer:
+    """Restores the mappings of one process after the other."""
+
+    def __init__(self, sender: socket, objects: Objects, files: MappedFiles, notes: list[str]) -> None:
+        self._sender = sender
+        self._objects = objects
+        self._files = files
+        self._notes = notes
+        self._filled: set[tuple[Key, int]] = set()
+
+    def map(self, skeleton: Skeleton) -> None:
+        """Make all mappings, empty or over their files. Raises RestoreError."""
+        process = skeleton.process
+        memory = process.memory
+        assert isinstance(memory, ImageMemory)
+        known = {(file.device, file.inode): file for file in process.mapped}
+        regions = [region for region in process.regions if not region.special and region.start < TASK_SIZE]
+        ours: dict[int, int] = {}
+        for region in regions:
+            fd = self._file_of(process, memory, region, known)
+            if fd is not None:
+                ours[region.start] = fd
+        distinct = list(dict.fromkeys(ours.values()))
+        theirs = dict(zip(distinct, hand_over(skeleton, self._sender, distinct), strict=True))
+        calls = [self._mapping(region, theirs.get(ours.get(region.start, -1))) for region in regions]
+        remote = skeleton.main
+        for region, result in zip(regions, remote.batch(calls), strict=True):
+            if result != region.start:
+                reason = os.strerror(-result) if failed(result) else "another address"
+                raise RestoreError(f"process {process.pid} region {region.start:#x}-{region.end:#x} {region.name}", reason)
+        remote.all([(NR["close"], (fd,)) for fd in theirs.values()], "descriptors")
+
+    def _file_of(self, process: Process, memory: ImageMemory, region: Region, known: dict[Key, MappedFile]) -> int | None:
+        """What a region is mapped from; None: anonymous memory."""
+        if not region.has_file or (region.name.startswith(_HUGE) and not region.shared):
+            return None
+        if is_object(region):
+            return self._shared(process, memory, region, known)
+        file = known.get(key_of(region))
+        if region.shared and ("mw" in region.flags or region.writable):
+            return self._writable(region)
+        if file is None:
+            return self._device(region)
+        return self._files.same_content(file, memory.files)
+
+    def _shared(self, process: Process, memory: ImageMemory, region: Region, known: dict[Key, MappedFile]) -> int:
+        key = key_of(region)
+        name = region.name.removesuffix(_DELETED)
+        name = name.removeprefix(_MEMFD) if name.startswith(_MEMFD) else name.strip("/[]").replace("/", "-")
+        file = known.get(key)
+        size = file.size if file is not None and file.size > 0 else region.offset + region.end - region.start
+        fresh = self._objects.get(key) is None
+        fd = self._objects.make(key, name, size)
+        if fresh and file is not None and file.sha256 is not None and memory.files.size(file.sha256) is not None:
+            copy(file.sha256, memory.files, fd)
+        if (key, region.offset) not in self._filled:
+            self._filled.add((key, region.offset))
+            for start, data in _own_runs(memory, region):
+                try:
+                    os.pwrite(fd, data, region.offset + start - region.start)
+                except OSError as error:
+                    raise RestoreError(f"shared memory {name}", str(error.strerror)) from None
+        return fd
+
+    def _writable(self, region: Region) -> int:
+        """A file that the process writes to through memory: the file itself, as it is now."""
+        path = self._files.root + region.name
+        try:
+            fd = os.open(path, (os.O_RDWR if "mw" in region.flags else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError as error:
+            raise RestoreError(f"mapped file {region.name}", f"it cannot be opened: {error.strerror}") from None
+        self._opened(fd)
+        return fd
+
+    def _device(self, region: Region) -> int:
+        """A device: only those without state of their own."""
+        path = self._files.root + region.name
+        try:
+            facts = os.stat(path)
+        except OSError as error:
+            raise RestoreError(f"mapped file {region.name}", str(error.strerror)) from None
+        if not stat.S_ISCHR(facts.st_mode) or facts.st_rdev != os.makedev(1, 5):
+            raise RestoreError(f"mapped file {region.name}", "its content was not captured")
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._opened(fd)
+        return fd
+
+    def _opened(self, fd: int) -> None:
+        self._files.keep(fd)
+
+    def _mapping(self, region: Region, fd: int | None) -> Call:
+        protection = sum(
+            bit
+            for bit, letter in ((mman.PROT_READ, "r"), (mman.PROT_WRITE, "w"), (mman.PROT_EXEC, "x"))
+            if letter in region.perms[:3]
+        )
+        flags = mman.MAP_FIXED_NOREPLACE | (mman.MAP_SHARED if region.shared else mman.MAP_PRIVATE)
+        if fd is None:
+            flags |= mman.MAP_ANONYMOUS
+        if "gd" in region.flags:
+            flags |= mman.MAP_GROWSDOWN
+        if "nr" in region.flags:
+            flags |= mman.MAP_NORESERVE
+        if "ht" in region.flags and fd is None:
+            flags |= mman.MAP_HUGETLB
+        offset = region.offset if fd is not None else 0
+        size = region.end - region.start
+        return NR["mmap"], (region.start, size, protection, flags, WORD - 1 if fd is None else fd, offset)
+
+    def fill(self, skeleton: Skeleton) -> None:
+        """Write what the image holds of private memory. Raises RestoreError, DamagedImage."""
+        process = skeleton.process
+        memory = process.memory
+        assert isinstance(memory, ImageMemory)
+        for number in memory.pieces.numbers():
+            piece = memory.pieces.piece(number)
+            if piece is None:
+                continue
+            base = number << PIECE_SHIFT
+            for region in process.regions.overlapping(base, base + PIECE_SIZE):
+                if region.special or region.shared or region.start >= TASK_SIZE:
+                    continue
+                for address, data in _runs(piece, base, region):
+                    self._write(skeleton, region, address, data)
+
+    def _write(self, skeleton: Skeleton, region: Region, address: int, data: memoryview) -> None:
+        done = 0
+        try:
+            while done < len(data):
+                done += os.pwrite(skeleton.memory, data[done:], address + done)
+        except OSError as error:
+            raise RestoreError(
+                f"process {skeleton.pid} memory at {address + done:#x}", f"it cannot be written: {error.strerror}"
+            ) from None
+
+    def advise(self, skeleton: Skeleton) -> None:
+        """Advice, locks and names: after the content, which MADV_WIPEONFORK and the like must not touch."""
+        remote = skeleton.main
+        calls: list[Call] = []
+        optional: list[Call] = []
+        for region in skeleton.process.regions:
+            if region.special or region.start >= TASK_SIZE:
+                continue
+            size = region.end - region.start
+            for flag in region.flags:
+                if flag in _ADVICE and not (flag == "dd" and "io" in region.flags):
+                    (optional if flag in _OPTIONAL else calls).append((NR["madvise"], (region.start, size, _ADVICE[flag])))
+            if "lo" in region.flags:
+                optional.append((NR["mlock2"], (region.start, size, mman.MLOCK_ONFAULT if "lf" in region.flags else 0)))
+            for prefix in (_ANON_NAME, _SHARED_NAME):
+                if region.name.startswith(prefix):
+                    name = remote.put(os.fsencode(region.name.removeprefix(prefix).removesuffix("]")) + b"\0")
+                    optional.append((NR["prctl"], (SET_VMA, SET_VMA_ANON_NAME, region.start, size, name)))
+        remote.all(calls, f"process {skeleton.pid} memory advice")
+        for (number, args), result in zip(optional, remote.batch(optional), strict=True):
+            if failed(result) and number == NR["mlock2"]:
+                self._notes.append(f"memory at {args[0]:#x} is not locked: {os.strerror(-result)}")
+        remote.clear()
+
+
+def _runs(piece: Piece, base: int, region: Region) -> Iterator[tuple[int, memoryview]]:
+    """Address and content of each run of pages with own content that lies in a region."""
+    first = max(0, region.start - base) >> PAGE_SHIFT
+    last = min(PIECE_SIZE, region.end - base) >> PAGE_SHIFT
+    flat = piece.data.reshape(-1)
+    marks = np.flatnonzero(np.diff(np.concatenate(([False], piece.own[first:last], [False])).astype(np.int8)))
+    for start, stop in marks.reshape(-1, 2).tolist():
+        low, high = (first + start) << PAGE_SHIFT, (first + stop) << PAGE_SHIFT
+        yield base + low, flat[low:high].data
+
+
+def _own_runs(memory: ImageMemory, region: Region) -> Iterator[tuple[int, memoryview]]:
+    for number in range(region.start >> PIECE_SHIFT, (region.end - 1 >> PIECE_SHIFT) + 1):
+        piece = memory.pieces.piece(number)
+        if piece is not None:
+            yield from _runs(piece, number << PIECE_SHIFT, region)

@@ -1,0 +1,79 @@
+"""Files that no path leads to, which regions and descriptors of any process of the image may have in common: anonymous shared memory, memory
+files, deleted files. Each is made once, by us, and known by the device and inode that it had."""
+
+from __future__ import annotations
+
+import os
+
+from vcsimg.errors import RestoreError
+from vcsimg.image.pages import FileSource
+
+_CHUNK = 2 << 20
+_MFD_CLOEXEC = 1
+_MFD_ALLOW_SEALING = 2
+
+Key = tuple[str, int]
+"""Device and inode."""
+
+
+class Objects:
+    """Descriptors of ours, closed by close()."""
+
+    def __init__(self) -> None:
+        self._made: dict[Key, int] = {}
+        self._contents: dict[str, int] = {}
+        self.seals: dict[Key, int] = {}
+
+    def get(self, key: Key) -> int | None:
+        return self._made.get(key)
+
+    def make(self, key: Key, name: str, size: int) -> int:
+        """The object, of at least `size` bytes. Raises RestoreError."""
+        fd = self._made.get(key)
+        try:
+            if fd is None:
+                fd = self._made[key] = os.memfd_create(
+                    name.encode()[:200].decode(errors="replace"), _MFD_CLOEXEC | _MFD_ALLOW_SEALING
+                )
+            if os.fstat(fd).st_size < size:
+                os.ftruncate(fd, size)
+        except OSError as error:
+            raise RestoreError(f"shared memory {name}", str(error.strerror)) from None
+        return fd
+
+    def content(self, sha256: str, files: FileSource, name: str) -> int | None:
+        """A file with this content; None when the image does not have it."""
+        fd = self._contents.get(sha256)
+        if fd is None:
+            size = files.size(sha256)
+            if size is None:
+                return None
+            fd = os.memfd_create(name[:200], _MFD_CLOEXEC | _MFD_ALLOW_SEALING)
+            self._contents[sha256] = fd
+            copy(sha256, files, fd)
+        return fd
+
+    def close(self) -> None:
+        for fd in (*self._made.values(), *self._contents.values()):
+            os.close(fd)
+        self._made.clear()
+        self._contents.clear()
+
+    def apply_seals(self) -> None:
+        """At last: a sealed file cannot be filled."""
+        import fcntl
+
+        for key, seals in self.seals.items():
+            if key in self._made and seals:
+                fcntl.fcntl(self._made[key], fcntl.F_ADD_SEALS, seals)
+
+
+def copy(sha256: str, files: FileSource, fd: int) -> None:
+    """Write a content of the image to a file. Raises RestoreError, DamagedImage."""
+    size = files.size(sha256) or 0
+    try:
+        os.ftruncate(fd, size)
+        for offset in range(0, size, _CHUNK):
+            os.pwrite(fd, files.read(sha256, offset, _CHUNK), offset)
+    except OSError as error:
+        raise RestoreError("content of a file", str(error.strerror)) from None

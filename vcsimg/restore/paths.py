@@ -1,0 +1,140 @@
+"""Open files that a path leads to, and files that no path leads to any more."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from vcsimg.errors import HostileImage, RestoreError
+from vcsimg.image.sections.files import File, Sealed
+from vcsimg.image.sections.item import select
+from vcsimg.image.snapshot import Process
+from vcsimg.restore.context import Context, files_of
+from vcsimg.restore.objects import copy
+
+_O_PATH = 0o10000000
+_O_LARGEFILE = 0o100000
+_O_TMPFILE = 0o20000000
+_CREATION = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_NOCTTY | _O_TMPFILE
+
+
+def _path(context: Context, what: str, path: str) -> str:
+    if not path.startswith("/") or "/../" in f"{path}/" or "\0" in path:
+        raise HostileImage(what, f"{path!r} is no absolute path")
+    return context.root + path
+
+
+def _flags(file: File) -> int:
+    return file.flags & ~_CREATION | os.O_NOCTTY | os.O_CLOEXEC
+
+
+def make_regular(context: Context, process: Process, file: File) -> int:
+    """A file at its path, with its offset. Raises RestoreError, OSError."""
+    what = f"process {process.pid} fd {file.fd} (file {file.path})"
+    if file.deleted:
+        return _deleted(context, process, file, what)
+    path = _path(context, what, file.path)
+    try:
+        facts = os.stat(path)
+    except OSError as error:
+        raise RestoreError(what, f"the file is gone: {error.strerror}") from None
+    if not stat.S_ISREG(facts.st_mode):
+        raise RestoreError(what, "there is something else at its path now")
+    fd = os.open(path, _flags(file) & ~os.O_DIRECT)
+    try:
+        _compare(context, process, file, fd, what)
+        os.lseek(fd, file.position, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _compare(context: Context, process: Process, file: File, fd: int, what: str) -> None:
+    """What has happened to the file since, and what is to be done about it."""
+    facts = os.fstat(fd)
+    changes = []
+    if file.size is not None and facts.st_size != file.size:
+        changes.append(f"{'grown' if facts.st_size > file.size else 'been truncated'} from {file.size} to {facts.st_size} bytes")
+    elif file.mtime is not None and facts.st_mtime_ns != file.mtime:
+        changes.append("been written")
+    if facts.st_ino != file.inode:
+        changes.append("been replaced")
+    if not changes:
+        return
+    policy = context.options.files
+    change = " and ".join(changes)
+    if policy == "fail":
+        raise RestoreError(what, f"the file has {change} since the capture", option="--files keep")
+    if policy == "keep":
+        context.notes.append(f"{what} has {change} since the capture")
+        return
+    files = files_of(process)
+    writer = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        if file.content is not None and files.size(file.content) is not None:
+            copy(file.content, files, writer)
+        elif changes[0].startswith("grown") and file.size is not None and facts.st_ino == file.inode:
+            os.ftruncate(writer, file.size)
+        else:
+            raise RestoreError(what, f"the file has {change}, and the image does not hold its content", option="--files keep")
+    finally:
+        os.close(writer)
+
+
+def _deleted(context: Context, process: Process, file: File, what: str) -> int:
+    """A file without a path, from the content in the image."""
+    key = (file.device, file.inode)
+    own = context.objects.get(key)
+    if own is None:
+        files = files_of(process)
+        if file.content is None or files.size(file.content) is None:
+            raise RestoreError(what, "it was deleted, and the image does not hold its content")
+        own = context.objects.make(key, os.path.basename(file.path) or "deleted", 0)
+        copy(file.content, files, own)
+    fd = os.open(f"/proc/self/fd/{own}", _flags(file) & ~(os.O_NOFOLLOW | os.O_DIRECT))
+    os.lseek(fd, file.position, os.SEEK_SET)
+    return fd
+
+
+def make_memory_file(context: Context, process: Process, file: File) -> int:
+    """memfd_create(2)."""
+    what = f"process {process.pid} fd {file.fd} ({file.path})"
+    key = (file.device, file.inode)
+    own = context.objects.get(key)
+    files = files_of(process)
+    known = file.content is not None and files.size(file.content) is not None
+    if own is None:
+        if not known and file.size:
+            raise RestoreError(what, "the image does not hold its content")
+        own = context.objects.make(key, file.path.removeprefix("/memfd:").removesuffix(" (deleted)"), file.size or 0)
+    if known and file.content is not None:
+        copy(file.content, files, own)
+    for sealed in select(process.section("files"), Sealed):
+        if sealed.fd == file.fd:
+            context.objects.seals[key] = sealed.seals
+    fd = os.open(f"/proc/self/fd/{own}", _flags(file) & ~os.O_NOFOLLOW)
+    os.lseek(fd, file.position, os.SEEK_SET)
+    return fd
+
+
+def make_directory(context: Context, process: Process, file: File) -> int:
+    what = f"process {process.pid} fd {file.fd} (directory {file.path})"
+    if file.deleted:
+        raise RestoreError(what, "it was removed")
+    fd = os.open(_path(context, what, file.path), _flags(file) | os.O_DIRECTORY)
+    if file.position:
+        os.lseek(fd, file.position, os.SEEK_SET)
+    return fd
+
+
+def make_symlink(context: Context, process: Process, file: File) -> int:
+    return make_path(context, process, file)
+
+
+def make_path(context: Context, process: Process, file: File) -> int:
+    """O_PATH: a place in the file system, not an open file."""
+    what = f"process {process.pid} fd {file.fd} (path {file.path})"
+    if file.deleted:
+        raise RestoreError(what, "it was deleted")
+    return os.open(_path(context, what, file.path), _O_PATH | os.O_CLOEXEC | file.flags & (os.O_NOFOLLOW | os.O_DIRECTORY))

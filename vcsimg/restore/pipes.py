@@ -1,0 +1,103 @@
+"""Pipes and FIFOs, with what waits in them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+
+from vcsimg.errors import HostileImage, RestoreError
+from vcsimg.image.sections.files import Duplicate, File
+from vcsimg.image.sections.item import select
+from vcsimg.image.sections.pipes import Pipe, PipeData
+from vcsimg.image.snapshot import Process
+from vcsimg.restore.context import Context
+
+_O_ACCMODE = 3
+
+
+def standard(process: Process, file: File) -> bool:
+    """Whether a descriptor is standard input, output or error, or a duplicate of it."""
+    return file.fd < 3 or any(one.of == file.fd and one.fd < 3 for one in select(process.section("files"), Duplicate))
+
+
+def _ends(context: Context, file: File) -> tuple[bool, bool]:
+    """Whether the image has a reading end of a pipe, and a writing end."""
+    reading = writing = False
+    for process in context.snapshot.processes:
+        for other in select(process.section("files"), File):
+            if other.type == file.type and (other.device, other.inode) == (file.device, file.inode):
+                mode = other.flags & _O_ACCMODE
+                reading |= mode != os.O_WRONLY
+                writing |= mode != os.O_RDONLY
+    return reading, writing
+
+
+def make_pipe(context: Context, process: Process, file: File) -> int | None:
+    """An end of a pipe. Raises RestoreError."""
+    key = (file.device, file.inode)
+    ends = context.pipes.get(key)
+    if ends is None:
+        reading, writing = _ends(context, file)
+        if not (reading and writing):
+            if standard(process, file):
+                return None
+            if context.options.outside == "fail":
+                raise RestoreError(
+                    f"process {process.pid} fd {file.fd} ({file.path})",
+                    "the other end of the pipe belongs to no process of the image",
+                    option="--outside close",
+                )
+        ends = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        context.pipes[key] = ends
+        context.own(ends[0])
+        context.own(ends[1])
+        _fill(context, file, ends[1])
+    mode = file.flags & _O_ACCMODE
+    flags = file.flags & (_O_ACCMODE | os.O_NONBLOCK | os.O_DIRECT)
+    # Non-blocking for the time of opening: the other end may not be there yet.
+    return os.open(f"/proc/self/fd/{ends[mode != os.O_RDONLY]}", flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _fill(context: Context, file: File, writer: int) -> None:
+    """Capacity and content: those who have the reading end know what waits."""
+    for process in context.snapshot.processes:
+        section = process.section("pipes")
+        for pipe in select(section, Pipe):
+            if pipe.inode != file.inode:
+                continue
+            if not 0 < pipe.capacity <= 1 << 31:
+                raise HostileImage(f"process {process.pid} fd {pipe.fd}", f"a pipe of {pipe.capacity} bytes")
+            if pipe.capacity != fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ):
+                try:
+                    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, pipe.capacity)
+                except OSError:
+                    context.notes.append(f"process {process.pid} fd {pipe.fd}: the pipe holds fewer bytes than it did")
+            if pipe.queued is None:
+                continue
+            parts = [part.data for part in select(section, PipeData) if part.fd == pipe.fd]
+            if len(parts) > 1:
+                fcntl.fcntl(writer, fcntl.F_SETFL, os.O_NONBLOCK | os.O_DIRECT)
+            for part in parts:
+                if os.write(writer, part) != len(part):
+                    raise RestoreError(f"process {process.pid} fd {pipe.fd}", "the pipe is too small for what waited in it")
+            return
+
+
+def make_fifo(context: Context, process: Process, file: File) -> int | None:
+    """A FIFO at its path. What waits in it is put in by the first that opens it."""
+    what = f"process {process.pid} fd {file.fd} (FIFO {file.path})"
+    path = context.root + file.path
+    try:
+        if not stat.S_ISFIFO(os.stat(path).st_mode):
+            raise RestoreError(what, "there is something else at its path now")
+    except OSError as error:
+        raise RestoreError(what, str(error.strerror)) from None
+    # Open for both, so that neither end has to wait for the other.
+    both = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    context.own(both)
+    key = (file.device, file.inode)
+    if key not in context.pipes:
+        context.pipes[key] = (both, both)
+        _fill(context, file, both)
+    return os.open(path, file.flags & (_O_ACCMODE | os.O_NONBLOCK) | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,0 +1,186 @@
+"""A Snapshot brought back to life. Every step is a system call that the new process makes itself, asked for from outside.
+
+check       what the image says, before anything is started
+space       namespaces with an init; skeletons: processes with nothing in them but what drives them, with the right ids
+memory      mappings, kernel pages, content
+resources   descriptors, directories, handlers, threads, settings, limits, rights
+last        signals that wait, timers; what drove them is unmapped; registers; all are let go
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+
+from vcsimg.errors import RestoreError
+from vcsimg.image.sections.item import select
+from vcsimg.image.sections.status import Credentials, Identity
+from vcsimg.image.snapshot import Snapshot
+from vcsimg.kernel import procfs, ptrace
+from vcsimg.kernel.syscalls import NR
+from vcsimg.restore import arena, transport
+from vcsimg.restore.anonymous import restore_watches
+from vcsimg.restore.bounds import restore_bounds
+from vcsimg.restore.checks import check
+from vcsimg.restore.context import Context, RestoreOptions
+from vcsimg.restore.descriptors import Descriptors
+from vcsimg.restore.locks import restore_locks
+from vcsimg.restore.mapped import MappedFiles
+from vcsimg.restore.memory import MemoryRestorer
+from vcsimg.restore.objects import Objects
+from vcsimg.restore.signals import queue_signals, restore_handlers, trap_handler
+from vcsimg.restore.skeleton import Skeleton, arena_base, seize
+from vcsimg.restore.space import Space
+from vcsimg.restore.status import ids_inside, restore_limits, restore_places, restore_rights, restore_settings
+from vcsimg.restore.threads import make_threads, restore_registers, restore_thread
+from vcsimg.restore.timers import restore_timers
+from vcsimg.restore.vdso import restore_vdso
+
+
+@dataclass(frozen=True)
+class Restored:
+    """`pid`: of the root process, as we see it; `pids`: of all, by the pids that they see. `notes`: what is other than it was."""
+
+    pid: int
+    pids: dict[int, int]
+    start_ticks: int
+    notes: tuple[str, ...]
+    space: Space
+
+
+def restore(snapshot: Snapshot, options: RestoreOptions | None = None) -> Restored:
+    """Run an image again. When this returns, its processes run; on an error there is nothing left of them.
+
+    Must be called by the main thread. Raises RestoreError (what cannot come back, why, and the option to go on without it), HostileImage,
+    DamagedImage.
+    """
+    check(snapshot)
+    options = options or RestoreOptions()
+    root = snapshot.processes[0]
+    credentials = select(root.section("status"), Credentials)
+    uid, gid = ids_inside(credentials[0] if credentials else None)
+    objects = Objects()
+    space = Space(host_pids=options.host_pids, uid=uid, gid=gid)
+    run = _Run(snapshot, options, objects, space)
+    try:
+        restored = run.run()
+    except OSError as error:
+        space.close()
+        raise RestoreError("processes", f"{error.strerror} ({error.filename or 'system call'})") from error
+    except BaseException:
+        space.close()
+        raise
+    finally:
+        run.close()
+    return restored
+
+
+class _Run:
+    def __init__(self, snapshot: Snapshot, options: RestoreOptions, objects: Objects, space: Space) -> None:
+        self._snapshot = snapshot
+        self._space = space
+        self._context = Context(snapshot, options, objects, f"/proc/{space.init}/root")
+        self._files = MappedFiles(self._context.root, objects)
+        self._memory = MemoryRestorer(space.transport, objects, self._files, self._context.notes)
+        self._descriptors = Descriptors(self._context)
+        self._skeletons: list[Skeleton] = []
+
+    def close(self) -> None:
+        for skeleton in self._skeletons:
+            skeleton.close()
+        self._files.close()
+        self._context.close()
+        self._context.objects.close()
+
+    def run(self) -> Restored:
+        highest = self._descriptors.highest()
+        self._make_tree(highest + 1)
+        context = self._context
+        for skeleton in self._skeletons:
+            self._memory.map(skeleton)
+            restore_vdso(skeleton)
+            self._memory.fill(skeleton)
+            restore_bounds(skeleton, self._space.transport, self._files, context.notes)
+            self._memory.advise(skeleton)
+        for process in self._snapshot.processes:
+            self._descriptors.make(process)
+        for skeleton in self._skeletons:
+            self._descriptors.place(skeleton, self._space.transport)
+        self._poke()
+        for skeleton in self._skeletons:
+            self._restore_rest(skeleton)
+        context.objects.apply_seals()
+        for skeleton in self._skeletons:
+            queue_signals(skeleton)
+            restore_timers(skeleton)
+            skeleton.main.call(NR["close"], skeleton.transport)
+        self._space.settle(self._snapshot.processes[0].pid)
+        for skeleton in self._skeletons:
+            self._finish(skeleton)
+        start = procfs.stat(self._skeletons[0].tid).starttime
+        for skeleton in self._skeletons:
+            self._let_go(skeleton)
+        return Restored(self._skeletons[0].tid, dict(context.pids), start, tuple(context.notes), self._space)
+
+    def _make_tree(self, above: int) -> None:
+        root = self._snapshot.processes[0]
+        base = arena_base([region for process in self._snapshot.processes for region in process.regions])
+        tid = self._space.make_root(root.pid, None)
+        seize(tid)
+        skeleton = Skeleton(root, tid, base)
+        self._skeletons.append(skeleton)
+        skeleton.empty()
+        transport.settle(skeleton, self._space.transport_inode, above)
+        self._context.pids[root.pid] = tid
+        if len(self._snapshot.processes) > 1:
+            raise RestoreError("process tree", "several processes cannot be restored yet")
+
+    def _poke(self) -> None:
+        skeleton = self._skeletons[0]
+        for address, data in self._context.options.pokes.items():
+            try:
+                if os.pwrite(skeleton.memory, data, address) != len(data):
+                    raise RestoreError(f"value at {address:#x}", "the memory ends there")
+            except (OSError, OverflowError):
+                raise RestoreError(f"value at {address:#x}", "there is no memory") from None
+
+    def _restore_rest(self, skeleton: Skeleton) -> None:
+        process = skeleton.process
+        context = self._context
+        restore_watches(skeleton, frozenset())
+        restore_locks(skeleton)
+        restore_places(skeleton, context)
+        restore_handlers(skeleton)
+        make_threads(skeleton)
+        restore_settings(skeleton, context)
+        restore_limits(skeleton, context)
+        for thread in process.threads:
+            restore_thread(skeleton, thread, context.notes)
+        for thread in process.threads:
+            restore_rights(skeleton, thread, context, user_namespace=self._space.user_namespace)
+
+    def _finish(self, skeleton: Skeleton) -> None:
+        """Take away what drove it, and give it its registers."""
+        for thread in skeleton.process.threads:
+            if thread.tid != skeleton.pid:
+                skeleton.threads[thread.tid].come_to_rest()
+        main = skeleton.main
+        instruction = skeleton.base + arena.SYSCALL_OFFSET
+        action = trap_handler(skeleton)
+        if action is not None:
+            main.at(instruction, NR["rt_sigaction"], signal.SIGTRAP, main.put(action), 0, 8)
+        if main.at(instruction, NR["munmap"], skeleton.base, arena.SIZE) != 0:
+            raise RestoreError(f"process {skeleton.pid}", "what drove it cannot be unmapped")
+        main.come_to_rest()
+        for thread in skeleton.process.threads:
+            restore_registers(skeleton, thread)
+
+    def _let_go(self, skeleton: Skeleton) -> None:
+        stopped = self._context.options.stopped or any(
+            identity.stopped for identity in select(skeleton.process.section("status"), Identity)
+        )
+        if stopped:
+            os.kill(skeleton.tid, signal.SIGSTOP)
+        for remote in skeleton.threads.values():
+            ptrace.call(ptrace.PTRACE_DETACH, remote.tid, 0, 0)
