@@ -13,7 +13,7 @@ from vcsimg.image.units import PIECE_SHIFT
 
 
 class MemoryStore:
-    """Keeps every capture whole. Checks what a change says of the content before."""
+    """Keeps the last capture and the one that it is relative to, whole. Checks what a change says of the content before."""
 
     def __init__(self) -> None:
         self._images: dict[str, Snapshot] = {}
@@ -25,6 +25,8 @@ class MemoryStore:
 
     def commit(self, snapshot: Snapshot) -> str:
         name = f"capture-{next(self._numbers)}"
+        self._images = {base: image for base, image in self._images.items() if base == snapshot.base}
+        self._pieces = {key: pieces for key, pieces in self._pieces.items() if key[0] == snapshot.base}
         for sha256, content in snapshot.files.items():
             if sha256 not in self._contents:
                 self._contents[sha256] = content.read(0, content.size)
