@@ -127,6 +127,28 @@ def test_snap_without_a_recorder(cli: Cli) -> None:
     assert f"no recorder follows process {UNUSED_PID}" in cli("snap", UNUSED_PID, status=1).stderr
 
 
+def test_places_of_another_user_are_passed_by(cli_of_nobody: Cli, tmp_path: Path) -> None:
+    """A HOME that may not be read, and a repository further up that is not ours."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    (home / ".gitconfig").write_text("")
+    environment = {"HOME": str(home), "VCSIMG_REPO": None}
+    cli_of_nobody("init", "other", environment={"HOME": str(home)})
+    foreign = cli_of_nobody.folder / ".vcsimg"
+    foreign.mkdir(mode=0o700)
+    try:
+        assert "no vcsimg repository here" in cli_of_nobody("log", status=1, environment=environment).stderr
+    finally:
+        foreign.rmdir()
+
+
+def test_a_repository_in_a_checkout_of_source_is_never_added_to_it(cli: Cli, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path / "source"], check=True)
+    cli("init", cwd=tmp_path / "source", environment={"VCSIMG_REPO": None})
+    status = ["git", "-C", str(tmp_path / "source"), "status", "--porcelain", "--untracked-files=all"]
+    assert subprocess.run(status, check=True, capture_output=True, text=True).stdout == ""
+
+
 def test_a_read_only_repository(cli_of_nobody: Cli) -> None:
     target = subprocess.Popen([*cli_of_nobody.prefix, "sleep", "60"])
     try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import click
 
 from vcsimg.cli.options import json_option, repository_option
-from vcsimg.cli.output import stdout
+from vcsimg.cli.output import stderr, stdout
 
 
 @click.command()
@@ -30,3 +31,7 @@ def init(path: Path | None, repo: Path | None, as_json: bool) -> None:
         stdout().json({"path": str(place), "created": not there})
     else:
         stdout().line("The repository is up to date: " if there else "Made an empty repository: ", (str(place), "bold"))
+        if shutil.which("vcsimg") is None:
+            stderr().line(
+                "vcsimg is not on PATH: `git log -p` in the repository calls it to show memory, and will fail until it is."
+            )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import pygit2
+from pygit2.enums import ConfigLevel
 
 from vcsimg.errors import NewerFormat, RepositoryMissing, StoreError
 from vcsimg.store import cipher
@@ -53,11 +55,27 @@ def private() -> Iterator[None]:
         os.umask(old)
 
 
+@cache
+def skip_forbidden_settings() -> None:
+    """The user's settings of git count as absent where they may not be read, as they do for git itself; libgit2 would fail. It happens
+    where HOME is another user's: su and sudo can leave it so."""
+    for level, name in ((ConfigLevel.GLOBAL, ".gitconfig"), (ConfigLevel.XDG, "config")):
+        for folder in str(pygit2.settings.search_path[level]).split(os.pathsep):
+            try:
+                with open(os.path.join(folder, name), "rb"):
+                    pass
+            except PermissionError:
+                pygit2.settings.search_path[level] = ""
+            except OSError:
+                continue
+
+
 def make(path: Path) -> None:
     """Make an empty bare repository, or complete the configuration of one. Formats are pinned to those libgit2 can read.
 
     Raises StoreError when a repository is there that is not bare or not one of vcsimg.
     """
+    skip_forbidden_settings()
     if (path / "HEAD").exists() and not is_ours(path):
         raise StoreError(str(path), "a git repository that is not one of vcsimg", remedy="Choose another path.")
     if path.exists() and not path.is_dir():
@@ -72,6 +90,8 @@ def make(path: Path) -> None:
             repo.config[name] = value
         (path / "info").mkdir(exist_ok=True)
         (path / "info" / "attributes").write_text(_ATTRIBUTES)
+        # Inside a checkout of source: `git add` there must not take the secrets in here.
+        (path / ".gitignore").write_text("*\n")
         work_directory(path)
 
 
@@ -106,6 +126,7 @@ def is_ours(path: Path) -> bool:
 
 def find(start: Path, explicit: Path | None) -> Path:
     """The git directory to use: `explicit`, else the nearest one of vcsimg from `start` upward. Raises RepositoryMissing."""
+    skip_forbidden_settings()
     if explicit is not None:
         found = git_directory(explicit)
         if found is None:
@@ -113,9 +134,10 @@ def find(start: Path, explicit: Path | None) -> Path:
         return found
     start = start.absolute()
     for folder in (start, *start.parents):
-        found = git_directory(folder)
-        if found is not None and is_ours(found):
-            return found
+        with suppress(PermissionError):  # another user's
+            found = git_directory(folder)
+            if found is not None and is_ours(found):
+                return found
     raise RepositoryMissing(str(start))
 
 
