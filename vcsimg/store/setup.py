@@ -128,7 +128,10 @@ def find(start: Path, explicit: Path | None) -> Path:
     """The git directory to use: `explicit`, else the nearest one of vcsimg from `start` upward. Raises RepositoryMissing."""
     skip_forbidden_settings()
     if explicit is not None:
-        found = git_directory(explicit)
+        try:
+            found = git_directory(explicit)
+        except PermissionError:
+            raise StoreError(str(explicit), "may not be read", remedy="It is another user's.") from None
         if found is None:
             raise RepositoryMissing(str(explicit))
         return found
