@@ -140,6 +140,13 @@ def test_git_deltas_come_back() -> None:
         new = [rng.choice(old) if old and rng.random() < 0.8 else rng.randbytes(rng.randrange(300)) + b"\n" for _ in range(30)]
         base, target = b"".join(old), b"".join(new)
         assert gitdelta.apply(base, gitdelta.make(base, target, tree=False)) == target
+    for _ in range(200):
+        lines = [b"register name=r%d value=%#x" % (number, rng.getrandbits(30)) for number in range(8)]
+        base = b"\n".join(lines)
+        lines[rng.randrange(8)] = rng.randbytes(rng.randrange(40)).replace(b"\n", b"")
+        lines[3] = lines[3][:-2] + b"x"
+        target = b"\n".join(lines) + b"\n" * rng.randrange(2)
+        assert gitdelta.apply(base, gitdelta.make(base, target, tree=False)) == target
     big = bytes(70_000) + b"\n"
     assert gitdelta.apply(big, gitdelta.make(big, big + b"x", tree=False)) == big + b"x"
 

@@ -108,18 +108,23 @@ def _level(size: int) -> int:
     return level
 
 
-def consolidate(repository: Path, *, sync: bool) -> int:
-    """Do what is due, until nothing is. Returns how many packs were made. Raises OSError.
+def consolidate(repository: Path, *, sync: bool, most: int | None = None) -> int:
+    """Do what is due, until nothing is, and leave merges of more than `most` bytes. Returns how many packs were made.
 
-    Does nothing while another process does it. A pack that is damaged is left alone, for `fsck` to find.
+    Does nothing while another process does it. A pack that is damaged is left alone, for `fsck` to find. Raises OSError.
     """
     made = 0
     bad: set[Path] = set()
+
+    def large(packs: Sequence[Candidate]) -> list[Candidate]:
+        due = plan_large(packs)
+        return due if most is None or sum(pack.size for pack in due) <= most else []
+
     while True:
         done = consolidate_small(repository, sync=sync)
         try:
             with locked(repository / "vcsimg" / LARGE_LOCK):
-                done += _once(repository, plan_large, bad, sync=sync)
+                done += _once(repository, large, bad, sync=sync)
         except Taken:
             pass
         made += done

@@ -18,6 +18,9 @@ _COPY_MOST = 0xFFFFFF
 def make(base: bytes, target: bytes, *, tree: bool) -> bytes:
     """The delta that turns `base` into `target`."""
     pattern = _TREE_TOKEN if tree else _TEXT_TOKEN
+    olds, news = pattern.findall(base), pattern.findall(target)
+    if len(olds) == len(news):
+        return _token_by_token(base, olds, target, news)
     places: dict[bytes, int] = {}
     for found in pattern.finditer(base):
         places.setdefault(found[0], found.start())
@@ -43,6 +46,28 @@ def make(base: bytes, target: bytes, *, tree: bool) -> bytes:
         out += _copy(copy_start, copy_end - copy_start)
     out += _insert(literal)
     return bytes(out)
+
+
+def _token_by_token(base: bytes, olds: list[bytes], target: bytes, news: list[bytes]) -> bytes:
+    """The delta between versions of equally many tokens: of each only what differs between its first and last bytes."""
+    out = bytearray(_size(len(base)) + _size(len(target)))
+    start = position = 0  # base[start:position] is to be copied
+    for old, new in zip(olds, news, strict=True):
+        if old != new:
+            head = _alike(old, new)
+            tail = _alike(old[head:][::-1], new[head:][::-1])
+            out += _copy(start, position + head - start)
+            out += _insert(new[head : len(new) - tail])
+            start = position + len(old) - tail
+        position += len(old)
+    out += _copy(start, position - start)
+    return bytes(out)
+
+
+def _alike(one: bytes, two: bytes) -> int:
+    """How many bytes at their beginnings are equal."""
+    least = min(len(one), len(two))
+    return next((place for place in range(least) if one[place] != two[place]), least)
 
 
 def apply(base: bytes, delta: bytes) -> bytes:

@@ -7,7 +7,9 @@ a byte on its standard input, and ends when that is closed: when the recorder cl
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 import weakref
 from pathlib import Path
 
@@ -15,6 +17,8 @@ import vcsimg
 from vcsimg.store.consolidate import consolidate
 
 _NICE = 10
+_PATIENCE = 2.0
+_TICK = 0.005
 
 
 class Helper:
@@ -64,8 +68,15 @@ class Helper:
 
 def _end(pid: int, fd: int) -> None:
     os.close(fd)
+    deadline = time.monotonic() + _PATIENCE
     try:
-        os.waitpid(pid, 0)
+        while os.waitpid(pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                # A merge of gigabytes: nothing is lost, what it leaves behind is removed by the next writer.
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                return
+            time.sleep(_TICK)
     except ChildProcessError:
         pass  # the program that uses us waits for all its children
 

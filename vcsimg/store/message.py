@@ -39,6 +39,7 @@ def compose(text: str, snapshot: Snapshot) -> str:
     trailers.append(("Process", root.pid))
     if facts is not None:
         trailers.append(("Process-Start", facts.start_ticks))
+        trailers.append(("Monotonic-Nanoseconds", facts.monotonic))
         trailers.append(("Source-Commit", facts.source_commit or ""))
         trailers.extend(("Note", note) for note in facts.notes)
     lines = [f"{name}: {_one_line(value)}" for name, value in trailers if _one_line(value)]
@@ -82,6 +83,7 @@ def facts_of(trailers: dict[str, str], time: float) -> CaptureFacts:
         bytes_read=_number(trailers.get("Bytes-Read")),
         pages_changed=_number(trailers.get("Pages-Changed")),
         start_ticks=_number(trailers.get("Process-Start")),
+        monotonic=_number(trailers.get("Monotonic-Nanoseconds")),
         boot_id=trailers.get("Boot-Id", ""),
         host=trailers.get("Host", ""),
         kernel=trailers.get("Kernel", ""),

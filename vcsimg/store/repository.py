@@ -35,6 +35,7 @@ from vcsimg.store.writer import Writer
 Sync = Literal["capture", "none"]
 _TIPS_SEARCHED = 64
 _VANISHED = 32
+_AT_CLOSE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,15 @@ class Repository:
             self._helper = None
         if self._commits:
             self._commits = 0
-            self.consolidate()
+            self.consolidate(_AT_CLOSE)
 
-    def consolidate(self) -> int:
-        """Make few packs of many, as far as it is due. Returns how many were made. Raises StoreError."""
+    def consolidate(self, most: int | None = None) -> int:
+        """Make few packs of many, as far as it is due, but none of more than `most` bytes. Returns how many were made.
+
+        Raises StoreError.
+        """
         with translated(self.path):
-            made = consolidate.consolidate(self.path, sync=self._sync)
+            made = consolidate.consolidate(self.path, sync=self._sync, most=most)
             if made:
                 self._reopen()
         return made
@@ -214,6 +218,9 @@ class Repository:
             if len(packs) >= consolidate.TOO_MANY:
                 consolidate.consolidate_small(self.path, sync=self._sync, wait=True)
                 packs = consolidate.candidates(self._pack_directory)
+                if len(packs) >= consolidate.TOO_MANY:
+                    consolidate.consolidate(self.path, sync=self._sync)
+                    packs = consolidate.candidates(self._pack_directory)
             else:
                 if self._helper is None and self._commits >= consolidate.FAN:
                     self._helper = Helper(self.path, sync=self._sync)
@@ -379,6 +386,12 @@ class Repository:
     def tip(self, branch: str) -> str | None:
         """The newest capture of a branch; None when there is no such branch."""
         return refs.tip(self._git, branch)
+
+    def start_branch(self, branch: str, commit: str) -> None:
+        """A new branch at a capture: of a process that was restored from it. Raises RepositoryBusy when the branch exists, StoreError."""
+        with translated(self.path):
+            refs.check_name(self.path, branch)
+            refs.move(self._git, self.path, branch, None, commit)
 
     def branch_of(self, pid: int, start_ticks: int, boot_id: str) -> str | None:
         """The branch on which this very process (not another with its pid) was captured last; None if there is none."""
