@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from vcsimg.errors import BorrowError, ProcessChanged
@@ -70,6 +71,16 @@ class FrozenLoan:
 
     def syscall(self, number: int, *args: int) -> int:
         """The result of a system call made by the child. Raises BorrowError, with errno, when it fails, and ProcessChanged."""
+        result = self._call(number, args)
+        if result < 0:
+            raise BorrowError(self._pid, f"system call {number} of the frozen child failed: {os.strerror(-result)}", errno=-result)
+        return result
+
+    def batch(self, calls: Sequence[tuple[int, Sequence[int]]]) -> list[int]:
+        """The raw results of several system calls: negative errno for one that failed."""
+        return [self._call(number, args) for number, args in calls]
+
+    def _call(self, number: int, args: Sequence[int]) -> int:
         registers = self.registers_for(self.call)
         registers[RAX] = number
         for index, value in zip(ARGUMENTS, args, strict=False):
@@ -78,10 +89,7 @@ class FrozenLoan:
         for _ in ("entry", "exit"):
             self._to_system_call_stop()
         result = int(self.thread.buffer[RAX])
-        if is_error(result):
-            code = -signed(result)
-            raise BorrowError(self._pid, f"system call {number} of the frozen child failed: {os.strerror(code)}", errno=code)
-        return result
+        return signed(result) if is_error(result) else result
 
     def scratch(self, size: int) -> int:
         """Zeroed memory in the child."""

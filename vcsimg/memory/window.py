@@ -11,6 +11,7 @@ import mmap
 import os
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import NoReturn, Protocol
@@ -73,6 +74,7 @@ class Loan(Protocol):
     @property
     def call(self) -> int: ...
     def syscall(self, number: int, *args: int) -> int: ...
+    def batch(self, calls: Sequence[tuple[int, Sequence[int]]]) -> list[int]: ...
     def scratch(self, size: int) -> int: ...
     def write(self, address: int, data: bytes) -> None: ...
     def registers_for(self, code: int) -> RegisterWords: ...
@@ -120,12 +122,17 @@ class Window:
         try:
             os.ftruncate(file, self._total)
             self.map = mmap.mmap(file, self._total, flags)
-            self._base = borrowed.syscall(NR["mmap"], 0, self._total, mmap.PROT_READ | mmap.PROT_WRITE, flags, remote_file, 0)
         except OSError as error:
+            borrowed.syscall(NR["close"], remote_file)
             raise BorrowError(self.pid, f"no window of {self._total} bytes: {error.strerror}", errno=error.errno) from None
         finally:
             os.close(file)
-            borrowed.syscall(NR["close"], remote_file)
+        protection = mmap.PROT_READ | mmap.PROT_WRITE
+        self._base, _ = borrowed.batch(
+            [(NR["mmap"], (0, self._total, protection, flags, remote_file, 0)), (NR["close"], (remote_file,))]
+        )
+        if self._base < 0:
+            raise BorrowError(self.pid, f"mapping the window failed: {os.strerror(-self._base)}", errno=-self._base)
         self._lent.callback(borrowed.syscall, NR["munmap"], self._base, self._total)
         self._ints = memoryview(self.map)[cpu.MAILBOX : cpu.RANGES].cast("I")
         self._longs = memoryview(self.map)[cpu.MAILBOX : cpu.RANGES].cast("Q")
@@ -134,9 +141,9 @@ class Window:
         self._longs[_UNMAP] = self._base
         self._longs[_UNMAP + 1] = self._total
         self._longs[_CALL] = borrowed.call
+        borrowed.batch([(NR["rt_sigaction"], (number, 0, action, 8)) for number, action in self._actions()])
+        # Last, and not in a batch, so that the thread is at the exit of a system call afterwards.
         borrowed.syscall(NR["mprotect"], self._base, cpu.PAGE, mmap.PROT_READ | mmap.PROT_EXEC)
-        for number, action in self._actions():
-            borrowed.syscall(NR["rt_sigaction"], number, 0, action, 8)
         self._thread.store(borrowed.registers_for(self._base + cpu.ENTRY))
 
     def _create(self) -> tuple[int, int]:
