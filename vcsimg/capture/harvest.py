@@ -22,14 +22,16 @@ from vcsimg.capture.pages import (
     batches,
     by_piece,
     clip,
+    inside,
     page_numbers,
     pieces_of,
     read_pages,
     touches,
+    within,
 )
 from vcsimg.capture.shadow import Shadow
 from vcsimg.image.pages import Bytes2D, Flags, Indexes, PieceChange
-from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHIFT, PIECE_SIZE
+from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHIFT, PIECE_SIZE
 
 Own = Callable[[PageNumbers, Bytes2D], Flags]
 """Tells which of some pages have own content: not zeros, or not what the mapped file has there."""
@@ -94,12 +96,7 @@ class Harvest:
 
     def keep_only(self, ranges: Ranges) -> None:
         """Drop secured rows of pages that lie outside of the ranges: what was mapped there is no longer."""
-
-        def inside(numbers: PageNumbers) -> Flags:
-            near = clip(ranges, int(numbers[0]) << PAGE_SHIFT, (int(numbers[-1]) + 1) << PAGE_SHIFT)
-            return np.isin(numbers, page_numbers(near), assume_unique=True)
-
-        self._filter(inside)
+        self._filter(lambda numbers: inside(numbers, ranges))
 
     def _drop(self, numbers: PageNumbers) -> None:
         self._filter(lambda secured: ~np.isin(secured, numbers, assume_unique=True))
@@ -114,10 +111,9 @@ class Harvest:
                 kept.append((numbers[flags], rows[flags]))
         self._rows = kept
 
-    def secured(self, start: int, end: int) -> PageNumbers:
-        """Numbers of the pages in [start, end) that were secured."""
-        numbers = np.concatenate([np.zeros(0, np.int64), *(numbers for numbers, _ in self._rows)])
-        return numbers[(numbers >= start >> PAGE_SHIFT) & (numbers < end >> PAGE_SHIFT)]
+    def secured(self, ranges: Ranges) -> PageNumbers:
+        """Numbers of the pages in the ranges that were secured."""
+        return within(np.concatenate([np.zeros(0, np.int64), *(numbers for numbers, _ in self._rows)]), ranges)
 
     def read_later(self, memory_fd: int, ranges: Ranges) -> None:
         """Leave ranges to be read in changes(), from the memory of a process that keeps them: a frozen child."""
@@ -135,10 +131,10 @@ class Harvest:
         later = self._later_by_piece(own)
         pending = next(later, None)
         known = np.fromiter(self._shadow.numbers(), np.int64)
-        inside = touches(known, mapped)
-        for number in known[~inside].tolist():
+        mapped_ones = touches(known, mapped)
+        for number in known[~mapped_ones].tolist():
             self._shadow.forget(number)
-        vanishing = known[inside & touches(known, vanished)].tolist()
+        vanishing = known[mapped_ones & touches(known, vanished)].tolist()
         joined = np.fromiter((number for number in base if number not in self._shadow), np.int64)
         numbers = {*self._updates, *self._spilled, *vanishing, *joined[touches(joined, mapped)].tolist()}
         for number in sorted(numbers.union(pieces_of(self._later).tolist())):

@@ -23,6 +23,8 @@ PageNumbers = npt.NDArray[np.int64]
 
 _PIECE_PAGES_SHIFT = PIECE_SHIFT - PAGE_SHIFT
 _WINDOW = 1 << 30
+_GAP = 4 << 20
+_TOP = (1 << 64) - PAGE_SIZE
 _PAGEMAP_BATCH = 1 << 16
 
 NO_RANGES: Ranges = np.zeros((0, 2), np.uint64)
@@ -31,6 +33,15 @@ NO_RANGES: Ranges = np.zeros((0, 2), np.uint64)
 def ranges_of(pairs: Iterable[tuple[int, int]]) -> Ranges:
     """Ranges from pairs (start, end)."""
     return np.array(list(pairs), np.uint64).reshape(-1, 2)
+
+
+def ranges_of_pages(numbers: PageNumbers) -> Ranges:
+    """Ranges from page numbers, ascending and each once."""
+    if not len(numbers):
+        return NO_RANGES
+    cut = np.flatnonzero(np.diff(numbers) != 1) + 1
+    low, high = numbers[np.concatenate(([0], cut))], numbers[np.concatenate((cut - 1, [len(numbers) - 1]))] + 1
+    return np.column_stack((low, high)).astype(np.uint64) << np.uint64(PAGE_SHIFT)
 
 
 def join(parts: Iterable[Ranges]) -> Ranges:
@@ -45,23 +56,30 @@ def join(parts: Iterable[Ranges]) -> Ranges:
     return np.column_stack((everything[first, 0], ends[last]))
 
 
+def intersect(first: Ranges, second: Ranges) -> Ranges:
+    """What lies in both."""
+    if not len(first) or not len(second):
+        return NO_RANGES
+    low = np.searchsorted(second[:, 1], first[:, 0], side="right")
+    high = np.maximum(low, np.searchsorted(second[:, 0], first[:, 1], side="left"))
+    here = np.repeat(np.arange(len(first)), high - low)
+    there = _expand(low, high)
+    return np.column_stack((np.maximum(first[here, 0], second[there, 0]), np.minimum(first[here, 1], second[there, 1])))
+
+
 def subtract(ranges: Ranges, holes: Ranges) -> Ranges:
     """What of `ranges` lies in none of `holes`."""
-    out: list[tuple[int, int]] = []
-    cuts = [(int(low), int(high)) for low, high in holes]
-    index = 0
-    for low, high in ((int(low), int(high)) for low, high in ranges):
-        while index < len(cuts) and cuts[index][1] <= low:
-            index += 1
-        position, at = low, index
-        while at < len(cuts) and cuts[at][0] < high:
-            if cuts[at][0] > position:
-                out.append((position, cuts[at][0]))
-            position = max(position, cuts[at][1])
-            at += 1
-        if position < high:
-            out.append((position, high))
-    return ranges_of(out)
+    edges = np.concatenate(([np.uint64(0)], holes.reshape(-1), [np.uint64(_TOP)])).reshape(-1, 2)
+    return intersect(ranges, edges[edges[:, 0] < edges[:, 1]])
+
+
+def clusters(ranges: Ranges) -> Ranges:
+    """Fewer, wider ranges that cover all of them: those with small gaps are one. A call of the kernel for each costs more than the
+    gaps do."""
+    if len(ranges) < 2:
+        return ranges
+    cut = np.flatnonzero(ranges[1:, 0] - ranges[:-1, 1] > np.uint64(_GAP)) + 1
+    return np.column_stack((ranges[np.concatenate(([0], cut)), 0], ranges[np.concatenate((cut - 1, [len(ranges) - 1])), 1]))
 
 
 def page_numbers(ranges: Ranges) -> PageNumbers:
@@ -84,6 +102,21 @@ def touches(pieces: PageNumbers, ranges: Ranges) -> Flags:
     index = np.searchsorted(ranges[:, 1], base, side="right")
     found: Flags = (index < len(ranges)) & (ranges[np.minimum(index, len(ranges) - 1), 0] < base + np.uint64(PIECE_SIZE))
     return found
+
+
+def inside(numbers: PageNumbers, ranges: Ranges) -> Flags:
+    """Which of some pages lie in one of the ranges, (n,)."""
+    if not len(ranges):
+        return np.zeros(len(numbers), bool)
+    addresses = numbers.astype(np.uint64) << np.uint64(PAGE_SHIFT)
+    index = np.searchsorted(ranges[:, 1], addresses, side="right")
+    found: Flags = (index < len(ranges)) & (ranges[np.minimum(index, len(ranges) - 1), 0] <= addresses)
+    return found
+
+
+def within(numbers: PageNumbers, ranges: Ranges) -> PageNumbers:
+    """Those of some pages that lie in one of the ranges."""
+    return numbers[inside(numbers, ranges)]
 
 
 def _expand(low: PageNumbers, high: PageNumbers) -> PageNumbers:
@@ -118,18 +151,25 @@ def by_piece(numbers: PageNumbers) -> Iterator[tuple[int, slice, Indexes]]:
         yield int(pieces[low]), slice(low, high), within[low:high]
 
 
-def populated(pagemap_fd: int, start: int, end: int, *, file: bool, swapped: bool = True) -> Ranges:
-    """Ranges within [start, end) whose pages the process has: in memory or, if `swapped`, swapped out. `file`: only those that are
-    no longer the file's. A page table that was never made costs nothing to look at."""
-    if features.available("pagemap_scan"):
-        wanted = pagemap.PRESENT | (pagemap.SWAPPED if swapped else 0)
-        found = pagemap.scan(pagemap_fd, start, end, anyof=wanted, returned=pagemap.ALL_POPULATED)
-        if file:
-            kinds = found[:, 2]
-            own = (kinds & np.uint64(pagemap.SWAPPED)) | (~kinds & np.uint64(pagemap.FILE))
-            found = found[own != 0]
-        return join([found[:, :2]])
-    parts = []
+def populated(pagemap_fd: int, ranges: Ranges, *, file: bool, swapped: bool = True) -> Ranges:
+    """What of the ranges the process has pages for: in memory or, if `swapped`, swapped out. `file`: only pages that are no longer
+    the file's. A page table that was never made costs nothing to look at."""
+    look = _scanned if features.available("pagemap_scan") else _read
+    found = [look(pagemap_fd, low, high, file, swapped) for low, high in clusters(ranges).tolist()]
+    return intersect(join(found), ranges)
+
+
+def _scanned(pagemap_fd: int, start: int, end: int, file: bool, swapped: bool) -> Ranges:
+    wanted = pagemap.PRESENT | (pagemap.SWAPPED if swapped else 0)
+    found = pagemap.scan(pagemap_fd, start, end, anyof=wanted, returned=pagemap.ALL_POPULATED)
+    if file:
+        kinds = found[:, 2]
+        found = found[(kinds & np.uint64(pagemap.SWAPPED)) | (~kinds & np.uint64(pagemap.FILE)) != 0]
+    return found[:, :2]
+
+
+def _read(pagemap_fd: int, start: int, end: int, file: bool, swapped: bool) -> Ranges:
+    parts = [NO_RANGES]
     step = _PAGEMAP_BATCH << PAGE_SHIFT
     for low in range(start, end, step):
         entries = pagemap.read(pagemap_fd, low, min(end, low + step))
@@ -138,7 +178,7 @@ def populated(pagemap_fd: int, start: int, end: int, *, file: bool, swapped: boo
             pages &= (entries & np.uint64(pagemap.PM_SWAP) != 0) | (entries & np.uint64(pagemap.PM_FILE) == 0)
         edges = np.flatnonzero(np.diff(np.concatenate(([False], pages, [False])).astype(np.int8))).astype(np.uint64)
         parts.append((edges << np.uint64(PAGE_SHIFT)).reshape(-1, 2) + np.uint64(low))
-    return join(parts)
+    return np.concatenate(parts)
 
 
 def clip(ranges: Ranges, start: int, end: int) -> Ranges:

@@ -19,7 +19,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from vcsimg.capture.pages import NO_RANGES, Ranges, clip, join, populated, ranges_of, subtract
+from vcsimg.capture.pages import NO_RANGES, Ranges, clusters, intersect, join, populated, ranges_of, subtract
 from vcsimg.image.region import RegionMap
 from vcsimg.image.units import PIECE_SHIFT, PIECE_SIZE
 from vcsimg.kernel import pagemap, userfaultfd
@@ -41,7 +41,7 @@ class WriteProtection:
         protected again. `eligible`: what may be tracked. What of it is not in `tracked` must be compared."""
         tracked: list[Ranges] = []
         written: list[Ranges] = []
-        armed = ranges_of(_intersect(self._armed, eligible))
+        armed = intersect(self._armed, eligible)
         for low, high in subtract(armed, _unregistered(pagemap_fd, armed)).tolist():
             try:
                 found = pagemap.scan_written(pagemap_fd, low, high)
@@ -74,34 +74,28 @@ class WriteProtection:
         """Begin to track what is populated in eligible, registered ranges and not tracked yet. Returns the pages that may have
         content there; writes after this call will be in written(). `file`: as for populated()."""
         armed: list[tuple[int, int]] = []
-        for low, high in subtract(eligible, self._armed).tolist():
-            for start, end in _pieces(populated(pagemap_fd, low, high, file=file), low, high):
-                with suppress(PermissionError):
-                    pagemap.scan_written(pagemap_fd, start, end)
-                    armed.append((start, end))
-        fresh = join([ranges_of(armed)])
+        free = subtract(eligible, self._armed)
+        for start, end in intersect(_pieces(populated(pagemap_fd, free, file=file)), free).tolist():
+            with suppress(PermissionError):
+                pagemap.scan_written(pagemap_fd, start, end)
+                armed.append((start, end))
+        fresh = ranges_of(armed)
         self._armed = join([self._armed, fresh])
         # Listed again: a page that was populated after the first look and before its piece was protected would be missed.
-        return join([populated(pagemap_fd, low, high, file=file) for low, high in fresh.tolist()])
+        return populated(pagemap_fd, fresh, file=file)
 
 
 def _unregistered(pagemap_fd: int, ranges: Ranges) -> Ranges:
     """What of the ranges is not registered for asynchronous write-protection. Regions that are cost nothing to look at."""
     wrong = pagemap.WPALLOWED
-    return join(
-        [pagemap.scan(pagemap_fd, low, high, allof=wrong, inverted=wrong, returned=wrong)[:, :2] for low, high in ranges.tolist()]
-    )
+    found = [
+        pagemap.scan(pagemap_fd, low, high, allof=wrong, inverted=wrong, returned=wrong)[:, :2]
+        for low, high in clusters(ranges).tolist()
+    ]
+    return intersect(join(found), ranges)
 
 
-def _intersect(first: Ranges, second: Ranges) -> list[tuple[int, int]]:
-    out: list[tuple[int, int]] = []
-    for low, high in second:
-        out.extend((int(start), int(end)) for start, end in clip(first, int(low), int(high)))
-    return out
-
-
-def _pieces(ranges: Ranges, low: int, high: int) -> list[tuple[int, int]]:
-    """The ranges widened to whole pieces, within [low, high), touching ones joined."""
+def _pieces(ranges: Ranges) -> Ranges:
+    """The ranges widened to whole pieces."""
     shift, size = np.uint64(PIECE_SHIFT), np.uint64(PIECE_SIZE - 1)
-    wide = np.column_stack((ranges[:, 0] >> shift << shift, (ranges[:, 1] + size) >> shift << shift))
-    return [(int(start), int(end)) for start, end in clip(join([wide]), low, high)]
+    return join([np.column_stack((ranges[:, 0] >> shift << shift, (ranges[:, 1] + size) >> shift << shift))])

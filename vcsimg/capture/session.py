@@ -14,7 +14,7 @@ from vcsimg.capture.state import TreeState, host_records
 from vcsimg.capture.target import ENGINES, ProcessCapture
 from vcsimg.errors import ProcessError, VcsimgError
 from vcsimg.image.pages import ImageMemory, PieceChange
-from vcsimg.image.snapshot import CaptureFacts, FileContent, Snapshot
+from vcsimg.image.snapshot import CaptureFacts, FileContent, Process, Snapshot
 from vcsimg.kernel import procfs
 from vcsimg.process import HeldProcess, hold, hold_tree
 
@@ -52,7 +52,7 @@ class Session:
         self._load = load
         self._in_step = False  # the shadows hold exactly what `base` holds
         self._captures: dict[int, ProcessCapture] = {}
-        self._bases: dict[int, Sequence[int]] = {}
+        self._bases: dict[int, Process] = {}
         self._files = FileTable()
 
     def __enter__(self) -> Session:
@@ -106,11 +106,14 @@ class Session:
         self.close()
         if self.base is not None:
             for process in self._load(self.base).processes:
-                self._bases[process.pid] = tuple(process.memory.pieces.numbers()) if isinstance(process.memory, ImageMemory) else ()
+                self._bases[process.pid] = process
 
-    def _add(self, pid: int, base: Sequence[int] | None) -> ProcessCapture:
+    def _add(self, pid: int, base: Process | None) -> ProcessCapture:
         capture = ProcessCapture(pid, self._files, self.options.scratch, self.options.exclude)
-        capture.restart(base or (), blank=base is None)
+        pieces = tuple(base.memory.pieces.numbers()) if base is not None and isinstance(base.memory, ImageMemory) else ()
+        capture.restart(pieces, blank=base is None)
+        if base is not None:
+            capture.recall(base)
         self._captures[pid] = capture
         return capture
 
@@ -158,6 +161,7 @@ class Session:
             assert process.changes is not None
             processes.append(replace(process, changes=_counted(process.changes, capture, facts)))
             files.update(contents)
+        facts.monotonic = self._captures[self.pid].monotonic
         facts.engine = "+".join(sorted({part for capture in self._captures.values() for part in capture.engine.split("+")}))
         return Snapshot(
             processes=tuple(tree.finish(processes)),

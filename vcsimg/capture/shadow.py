@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from vcsimg.capture.pages import PageNumbers, Ranges, pieces_of, within
 from vcsimg.errors import DiskFull
 from vcsimg.image.pages import Bytes2D, Flags, Indexes
-from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_PIECE, PIECE_SIZE, Range
+from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SIZE
 
 
 class Shadow:
@@ -46,16 +46,14 @@ class Shadow:
         """Which pages of a known piece have own content, (512,). Not to be changed."""
         return self._own[number]
 
-    def own_pages(self, start: int, end: int) -> npt.NDArray[np.int64]:
-        """Numbers (address divided by PAGE_SIZE) of the pages in [start, end) with own content, ascending."""
-        first, last = start >> PAGE_SHIFT, end >> PAGE_SHIFT
+    def own_pages(self, ranges: Ranges) -> PageNumbers:
+        """Numbers of the pages in the ranges with own content, ascending."""
         parts = [
             np.flatnonzero(self._own[number]) + number * PAGES_PER_PIECE
-            for number in Range(start, end).pieces()
+            for number in pieces_of(ranges).tolist()
             if number in self._own
         ]
-        numbers = np.concatenate([np.zeros(0, np.int64), *parts])
-        return numbers[(numbers >= first) & (numbers < last)]
+        return within(np.concatenate([np.zeros(0, np.int64), *parts]), ranges)
 
     def read(self, number: int, pages: Indexes) -> Bytes2D:
         """Contents of pages of a known piece, (n, 4096); zeros where a page has none of its own."""

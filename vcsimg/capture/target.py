@@ -19,7 +19,7 @@ import numpy as np
 from vcsimg.capture.content import OwnPages, shared_data
 from vcsimg.capture.files import FileTable
 from vcsimg.capture.harvest import Harvest
-from vcsimg.capture.pages import NO_RANGES, Ranges, clip, join, page_numbers, populated, ranges_of, subtract
+from vcsimg.capture.pages import NO_RANGES, Ranges, intersect, join, page_numbers, populated, ranges_of, ranges_of_pages, subtract
 from vcsimg.capture.protection import WriteProtection
 from vcsimg.capture.regions import Kind, Plan
 from vcsimg.capture.shadow import Shadow
@@ -28,7 +28,7 @@ from vcsimg.errors import BorrowError, ProcessChanged
 from vcsimg.image.records import Record
 from vcsimg.image.region import Region, RegionMap
 from vcsimg.image.snapshot import FileContent, MappedFile, Process
-from vcsimg.image.units import PAGE_SHIFT
+from vcsimg.image.units import PAGE_SIZE
 from vcsimg.kernel import features, procfs
 from vcsimg.process import FrozenChild, HeldProcess, fork_frozen, open_userfaultfd
 
@@ -74,6 +74,7 @@ class ProcessCapture:
         self._precopied = False
         self._watched = False  # not to be tracked: it cannot be borrowed from, or uses userfaultfd itself
         self.engine = ""
+        self.monotonic = 0
 
     @property
     def bytes_read(self) -> int:
@@ -90,6 +91,10 @@ class ProcessCapture:
         self._shadow = Shadow(self._scratch)
         self._complete = blank
         self._base = base
+
+    def recall(self, process: Process) -> None:
+        """Take over what a capture that another session made knew of the process besides memory."""
+        self._state.recall(process)
 
     def stored(self) -> None:
         """The last capture was committed: the shadow is what the next one is relative to."""
@@ -151,25 +156,17 @@ class ProcessCapture:
             written = self._collect(held.pagemap)
             if self._tracker.register(held.pagemap, join(self._eligible.values()), self._plan.regions):
                 self._look(procfs.read_maps(self.pid), stopped=True)  # new regions have become one with their neighbours
-        self._steady = ranges_of(_common(before, self._tracked))
+        self._steady = intersect(before, self._tracked)
         if self._precopied and not np.array_equal(before, self._tracked):
             self._harvest.keep_only(self._tracked)
-        dirty = join([written, self._dropped(held.pagemap), *(clip(self._dirty, *pair) for pair in self._tracked.tolist())])
-        rest = {
-            file: join(
-                [
-                    populated(held.pagemap, low, high, file=file)
-                    for low, high in subtract(self._eligible[file], self._tracked).tolist()
-                ]
-            )
-            for file in (False, True)
-        }
+        dirty = join([written, self._dropped(held.pagemap), intersect(self._dirty, self._tracked)])
+        rest = {file: populated(held.pagemap, subtract(self._eligible[file], self._tracked), file=file) for file in (False, True)}
         self._child = self._freeze(held, engine, _size(dirty) + _size(rest[False]) + _size(rest[True]))
         shared = self._shared()
         if self._child is not None:
             left = self._left_out(self._child)
             self._harvest.read_later(self._child.memory, subtract(join([dirty, *rest.values()]), left))
-            shared = join([shared, *(clip(join([dirty, *rest.values()]), *pair) for pair in left.tolist())])
+            shared = join([shared, intersect(join([dirty, *rest.values()]), left)])
         else:
             self._harvest.secure(held.memory, page_numbers(dirty))
             for file, ranges in rest.items():
@@ -183,9 +180,10 @@ class ProcessCapture:
     def finish(self, parent: int) -> tuple[Process, dict[str, FileContent]]:
         """While it runs again. The changes of the process that is returned must be read before release()."""
         facts = self._state.finish()
+        self.monotonic = facts.monotonic
         self._complete_flags()
         # A process that uses userfaultfd itself would find its own registrations refused (EBUSY) because of ours.
-        self._watched = self._watched or any(record.get("kind") == "userfaultfd" for record in facts.state.get("files", ()))
+        self._watched = self._watched or any(record.get("type") == "userfaultfd" for record in facts.state.get("files", ()))
         mapped = tuple({(file.device, file.inode): file for file in self._mapped.values()}.values())
         contents = {start: content for start, file in self._mapped.items() if (content := self._files.content(file)) is not None}
         vanished = subtract(_EVERYWHERE, self._steady)
@@ -279,14 +277,10 @@ class ProcessCapture:
         does not report them; and that mark looks like a page that is swapped out. All that are not in memory as own pages are read
         again.
         """
-        suspects = []
-        for low, high in _common(self._eligible[True], self._tracked):
-            own = np.union1d(self._shadow.own_pages(low, high), self._harvest.secured(low, high))
-            if len(own):
-                found = populated(pagemap_fd, low, high, file=True, swapped=False)
-                suspects.append(own[~np.isin(own, page_numbers(found))])
-        numbers = np.concatenate([np.zeros(0, np.int64), *suspects]).astype(np.uint64)
-        return join([np.column_stack((numbers << np.uint64(PAGE_SHIFT), (numbers + np.uint64(1)) << np.uint64(PAGE_SHIFT)))])
+        ranges = intersect(self._eligible[True], self._tracked)
+        own = np.union1d(self._shadow.own_pages(ranges), self._harvest.secured(ranges))
+        still = page_numbers(populated(pagemap_fd, ranges, file=True, swapped=False))
+        return ranges_of_pages(own[~np.isin(own, still, assume_unique=True)])
 
     def _end_tracking(self) -> None:
         if self._tracker is not None:
@@ -296,15 +290,20 @@ class ProcessCapture:
 
     def _freeze(self, held: HeldProcess, engine: str, size: int) -> FrozenChild | None:
         """A frozen child, if copying `size` bytes now would take longer than forking."""
-        if engine == "compare" or held.can_borrow is not None:
+        if engine == "compare":
             return None
-        mapped = sum(_size(ranges) for ranges in self._eligible.values())
-        if engine != "cow" and size / _COPY_SPEED < _FORK_SECONDS + min(size, mapped) * _FORK_SECONDS_PER_BYTE:
+        if engine != "cow" and size / _COPY_SPEED < _FORK_SECONDS + self._populated() * _FORK_SECONDS_PER_BYTE:
+            return None
+        if held.can_borrow is not None:
             return None
         try:
             return fork_frozen(held)
         except BorrowError:
             return None
+
+    def _populated(self) -> int:
+        """Bytes of memory, by the kernel's account: what a fork has to copy page tables for."""
+        return int(procfs.read(self.pid, "statm").split()[1]) * PAGE_SIZE
 
     def _left_out(self, child: FrozenChild) -> Ranges:
         """Private regions whose content the child does not have: MADV_DONTFORK, MADV_WIPEONFORK, or made read-only to it."""
@@ -317,7 +316,12 @@ class ProcessCapture:
         return join([ranges_of(regions)])
 
     def _shared(self) -> Ranges:
-        return join([shared_data(self.pid, region) for region in self._plan.of(Kind.SHARED)])
+        """Everything that is read at each capture, as nothing tells whether it changed. The vdso never does."""
+        regions = self._plan.of(Kind.SHARED)
+        constant = [(region.start, region.end) for region in regions if region.name == "[vdso]" and self._complete]
+        constant = [pair for pair in constant if len(self._shadow.own_pages(ranges_of([pair])))]
+        self._steady = join([self._steady, ranges_of(constant)])
+        return join([shared_data(self.pid, region) for region in regions if (region.start, region.end) not in constant])
 
     def _unsaved(self) -> list[Record]:
         """Regions without content, but for those that every process gets from the kernel."""
@@ -326,11 +330,6 @@ class ProcessCapture:
             for region in self._plan.regions
             if not region.special and (reason := self._plan.reasons.get(region.start))
         ]
-
-
-def _common(first: Ranges, second: Ranges) -> list[tuple[int, int]]:
-    """What lies in both, as pairs."""
-    return [(int(low), int(high)) for pair in first.tolist() for low, high in clip(second, *pair)]
 
 
 def _own_flags(flags: tuple[str, ...]) -> tuple[str, ...]:

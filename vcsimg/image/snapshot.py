@@ -91,6 +91,7 @@ class FileContent:
 class CaptureFacts:
     """How a capture went: written to the trailers of its commit.
 
+    `monotonic`: the instant, in nanoseconds of CLOCK_MONOTONIC: remaining times of system calls are counted from it.
     `pause`: seconds from the first thread stopped to the last resumed. Counts that are only known when the memory has
     been read through are filled in while it is stored.
     """
@@ -101,6 +102,7 @@ class CaptureFacts:
     bytes_read: int = 0
     pages_changed: int = 0
     start_ticks: int = 0
+    monotonic: int = 0
     boot_id: str = ""
     host: str = ""
     kernel: str = ""
