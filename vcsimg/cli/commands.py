@@ -19,6 +19,7 @@ _COMMANDS = {
     "show": "show",
     "diff": "diff",
     "checkout": "checkout",
+    "restore": "restore",
     "doctor": "doctor",
     "textconv": "textconv",
     "version": "version",

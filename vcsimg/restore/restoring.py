@@ -66,10 +66,10 @@ def restore(snapshot: Snapshot, options: RestoreOptions | None = None) -> Restor
     try:
         restored = run.run()
     except OSError as error:
-        space.close()
+        run.abandon()
         raise RestoreError("processes", f"{error.strerror} ({error.filename or 'system call'})") from error
     except BaseException:
-        space.close()
+        run.abandon()
         raise
     finally:
         run.close()
@@ -92,6 +92,12 @@ class _Run:
         self._files.close()
         self._context.close()
         self._context.objects.close()
+
+    def abandon(self) -> None:
+        """Leave nothing of it. What we trace must be reaped by us before the init can end."""
+        for skeleton in self._skeletons:
+            skeleton.kill()
+        self._space.close()
 
     def run(self) -> Restored:
         highest = self._descriptors.highest()

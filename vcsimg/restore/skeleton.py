@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from signal import SIGCHLD
+from signal import SIGCHLD, SIGKILL
 
 from vcsimg.errors import RestoreError
 from vcsimg.image.region import Region
@@ -21,6 +21,7 @@ from vcsimg.restore.remote import OPTIONS, Remote
 _MARGIN = 1 << 21
 _LOWEST = 1 << 32
 _RSEQ_UNREGISTER = 1
+_WALL = 0x40000000
 TASK_SIZE = (1 << 47) - (1 << 12)
 
 
@@ -40,6 +41,17 @@ class Skeleton:
     def close(self) -> None:
         with suppress(OSError):
             os.close(self.memory)
+
+    def kill(self) -> None:
+        """End it, and reap what we trace of it: threads before the main thread."""
+        with suppress(OSError):
+            os.kill(self.tid, SIGKILL)
+        for remote in reversed(self.threads.values()):
+            with suppress(ChildProcessError):
+                while True:
+                    _, status = os.waitpid(remote.tid, _WALL)
+                    if not os.WIFSTOPPED(status):
+                        break
 
     def special(self) -> list[Region]:
         """The kernel's own regions in it, but vsyscall."""

@@ -393,6 +393,12 @@ class Repository:
             refs.check_name(self.path, branch)
             refs.move(self._git, self.path, branch, None, commit)
 
+    def start_branch(self, branch: str, commit: str) -> None:
+        """A new branch at a capture: of a process that was restored from it. Raises RepositoryBusy when the branch exists, StoreError."""
+        with translated(self.path):
+            refs.check_name(self.path, branch)
+            refs.move(self._git, self.path, branch, None, commit)
+
     def branch_of(self, pid: int, start_ticks: int, boot_id: str) -> str | None:
         """The branch on which this very process (not another with its pid) was captured last; None if there is none."""
         found: tuple[int, str] | None = None
