@@ -134,7 +134,7 @@ class Harvest:
         mapped_ones = touches(known, mapped)
         for number in known[~mapped_ones].tolist():
             self._shadow.forget(number)
-        vanishing = known[mapped_ones & touches(known, vanished)].tolist()
+        vanishing = set(known[mapped_ones & touches(known, vanished)].tolist())
         joined = np.fromiter((number for number in base if number not in self._shadow), np.int64)
         numbers = {*self._updates, *self._spilled, *vanishing, *joined[touches(joined, mapped)].tolist()}
         for number in sorted(numbers.union(pieces_of(self._later).tolist())):
@@ -145,7 +145,7 @@ class Harvest:
                 update.rows.append(pending[2])
                 update.own.append(pending[3])
                 pending = next(later, None)
-            change = self._change(number, update, vanished)
+            change = self._change(number, update, vanished if number in vanishing else NO_RANGES)
             if change is not None:
                 yield change
                 self._shadow.write(number, change.pages, change.new, change.own)
@@ -186,9 +186,9 @@ class Harvest:
                 np.concatenate((pages, fresh)), np.concatenate((new, rows)), np.concatenate((own, np.ones(len(fresh), bool)))
             )
             shadow.forget(number)
-        if known:
+        if known and len(vanished):
             gone = self._gone(number, pages, vanished)
-        elif self._complete:
+        elif known or self._complete:
             gone = np.zeros(0, np.uint16)
         else:
             gone = np.setdiff1d(np.arange(PAGES_PER_PIECE, dtype=np.uint16), pages)
