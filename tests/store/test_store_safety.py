@@ -28,7 +28,7 @@ from vcsimg.errors import (
     RepositoryReadOnly,
     StoreError,
 )
-from vcsimg.store import Repository
+from vcsimg.store import Repository, leftovers
 from vcsimg.store.objects import BLOB, COMMIT, TREE, Entry, format_commit, format_tree
 from vcsimg.store.pack import PackWriter
 
@@ -61,7 +61,7 @@ def test_kill_at_any_moment_loses_nothing_acknowledged(tmp_path: Path) -> None:
     repo.close()
     # The helper of the last recorder may have outlived it by the merge that it was at.
     for _ in range(1000):
-        left = [*repo.path.glob("vcsimg/*.tmp"), *repo.path.glob("objects/pack/*.keep")]
+        left = [*repo.path.glob("vcsimg/*.tmp"), *repo.path.glob("objects/pack/*.keep"), *repo.path.glob("vcsimg/owner-*")]
         if not left:
             break
         time.sleep(0.01)
@@ -87,6 +87,38 @@ def test_a_kill_before_the_reference_moved_leaves_the_old_state(repo: Repository
     commit = model.capture(again)
     assert own_pages(again.load(commit)) == model.content()
     assert not list(repo.path.glob("objects/pack/*.keep"))
+
+
+def test_files_of_a_writer_that_lives_are_left_alone(repo: Repository) -> None:
+    """Another process's unfinished pack, and its .keep: they go when it does, not before. A .keep of the user's stays."""
+    model = Model()
+    model.capture(repo)
+    (pack,) = repo.path.glob("objects/pack/*.pack")
+    ready, done = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        owner = leftovers.owner(repo.path / "vcsimg")
+        owner.unfinished()
+        owner.keep(pack.with_suffix(".keep"))
+        os.write(ready[1], b"x")
+        os.read(done[0], 1)
+        os._exit(0)
+    os.read(ready[0], 1)
+    kept = pack.with_name("pack-" + "0" * 40 + ".keep")
+    kept.touch()
+    Model(pid=1).capture(Repository.open(repo.path, sync="none"), branch="a")
+    leftovers.remove(repo.path / "vcsimg", repo.path / "objects/pack")
+    assert len(list(repo.path.glob("vcsimg/*.tmp"))) == 1
+    assert pack.with_suffix(".keep").exists()
+    os.write(done[1], b"x")
+    os.waitpid(child, 0)
+    leftovers.remove(repo.path / "vcsimg", repo.path / "objects/pack")
+    assert not list(repo.path.glob("vcsimg/*.tmp"))
+    assert not pack.with_suffix(".keep").exists()
+    assert kept.exists()
+    assert pack.exists()
+    for fd in (*ready, *done):
+        os.close(fd)
 
 
 @pytest.fixture

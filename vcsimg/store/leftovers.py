@@ -1,47 +1,111 @@
-"""What a writer that was killed left behind: removed by the next one."""
+"""What a writer that was killed left behind: removed by the next one.
+
+Every process that writes holds the lock of a file vcsimg/owner-TOKEN, and its unfinished files name the token. The kernel drops the
+lock when the process ends, so who can take it knows that its owner is dead: pids would not do, since they are
+used again, and mean nothing to a process in another container.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import secrets
+import tempfile
+import weakref
 from pathlib import Path
 
-_OWNED = re.compile(r"([1-9][0-9]*)-.*\.tmp\Z")
-_KEEP = re.compile(r"vcsimg ([1-9][0-9]*)\n\Z")
+_OWNER = re.compile(r"owner-([0-9a-f]{16})\Z")
+_UNFINISHED = re.compile(r"([0-9a-f]{16})-.*\.tmp\Z")
+_KEEP = re.compile(r"vcsimg ([0-9a-f]{16})\n\Z")
 
 
-def temporary_name() -> str:
-    """What the name of an unfinished file begins with: whose it is."""
-    return f"{os.getpid()}-"
+class Owner:
+    """This process as a writer of one repository; alive as long as anything refers to it. Use `owner` to get it."""
+
+    def __init__(self, work: Path) -> None:
+        self._work = work
+        while True:
+            self.token = secrets.token_hex(8)
+            path = work / f"owner-{self.token}"
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            # Somebody who cleans up may have come between, and have removed the file.
+            if path.exists():
+                break
+            os.close(fd)
+        weakref.finalize(self, _release, fd, path, os.getpid())
+
+    def unfinished(self) -> tuple[int, Path]:
+        """A new file, open for writing, that is removed by others if we do not live to give it its name. Raises OSError."""
+        fd, name = tempfile.mkstemp(".tmp", f"{self.token}-", self._work)
+        return fd, Path(name)
+
+    def keep(self, path: Path) -> None:
+        """Make the .keep file of a pack that no reference leads to yet. Raises OSError."""
+        fd, name = self.unfinished()
+        try:
+            os.write(fd, f"vcsimg {self.token}\n".encode())
+        finally:
+            os.close(fd)
+        name.rename(path)
 
 
-def keep_text() -> str:
-    """What stands in the .keep file of a pack that no reference leads to yet."""
-    return f"vcsimg {os.getpid()}\n"
+_owners: weakref.WeakValueDictionary[tuple[int, Path], Owner] = weakref.WeakValueDictionary()
+
+
+def owner(work: Path) -> Owner:
+    """This process as a writer of the repository whose folder of ours is `work`. Raises OSError."""
+    known = _owners.get((os.getpid(), work))
+    if known is None:
+        known = _owners[os.getpid(), work] = Owner(work)
+    return known
+
+
+def _release(fd: int, path: Path, pid: int) -> None:
+    if pid == os.getpid():  # not in a child that was forked off
+        path.unlink(missing_ok=True)
+    os.close(fd)
 
 
 def remove(work: Path, packs: Path) -> None:
     """Remove unfinished files, .keep files and packs without index whose writers have ended. Raises OSError."""
+    dead: dict[str, bool] = {}
     for path in work.iterdir():
-        found = _OWNED.match(path.name)
-        if found and not _alive(int(found[1])):
+        found = _UNFINISHED.match(path.name)
+        if found and _is_dead(work, found[1], dead):
             path.unlink(missing_ok=True)
-    for keep in packs.glob("pack-*.keep"):
+    for path in packs.glob("pack-*.keep"):
         try:
-            found = _KEEP.match(keep.read_text(errors="replace"))
+            found = _KEEP.match(path.read_text(errors="replace"))
         except FileNotFoundError:
             continue
-        if found and not _alive(int(found[1])):
-            if not keep.with_suffix(".idx").exists():
-                keep.with_suffix(".pack").unlink(missing_ok=True)
-            keep.unlink(missing_ok=True)
+        if found and _is_dead(work, found[1], dead):
+            if not path.with_suffix(".idx").exists():
+                path.with_suffix(".pack").unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+    for path in work.iterdir():
+        found = _OWNER.match(path.name)
+        if found and _is_dead(work, found[1], dead):
+            path.unlink(missing_ok=True)
 
 
-def _alive(pid: int) -> bool:
+def _is_dead(work: Path, token: str, known: dict[str, bool]) -> bool:
+    if token not in known:
+        ours = _owners.get((os.getpid(), work))
+        known[token] = not (ours is not None and ours.token == token) and not _is_locked(work / f"owner-{token}")
+    return known[token]
+
+
+def _is_locked(path: Path) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
         return False
-    except PermissionError:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    return True
+    finally:
+        os.close(fd)
+    return False

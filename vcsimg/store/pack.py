@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vcsimg.store.leftovers import keep_text, temporary_name
+from vcsimg.store.leftovers import owner
 from vcsimg.store.objects import BLOB, COMMIT, TAG, TREE, Oid, object_id
 
 TYPES = {COMMIT: 1, TREE: 2, BLOB: 3, TAG: 4}
@@ -66,7 +65,7 @@ class PackWriter:
     def __init__(self, pack_directory: Path, work: Path, *, sync: bool, paced: bool = False) -> None:
         self._paced = paced
         self._directory = pack_directory
-        self._work = work
+        self._owner = owner(work)
         self._sync = sync
         self._objects: list[Packed] = []
         self._bodies: list[tuple[Ids, npt.NDArray[np.uint64], npt.NDArray[np.uint32]]] = []
@@ -138,8 +137,7 @@ class PackWriter:
 
     def _spill(self) -> None:
         if self._file is None:
-            self._file, name = tempfile.mkstemp(".tmp", temporary_name(), self._work)
-            self._path = Path(name)
+            self._file, self._path = self._owner.unfinished()
             _write(self._file, [bytes(12)])
         _write(self._file, self._parts)
         if self._paced:
@@ -156,8 +154,7 @@ class PackWriter:
         if self._file is None:
             body = b"".join(self._parts)
             digest = hashlib.sha1(header + body, usedforsecurity=False).digest()
-            self._file, name = tempfile.mkstemp(".tmp", temporary_name(), self._work)
-            self._path = Path(name)
+            self._file, self._path = self._owner.unfinished()
             _write(self._file, [header, body, digest])
         else:
             _write(self._file, self._parts)
@@ -171,8 +168,7 @@ class PackWriter:
             os.fsync(self._file)
         os.close(self._file)
         self._file = None
-        index, index_name = tempfile.mkstemp(".tmp", temporary_name(), self._work)
-        self._index = Path(index_name)
+        index, self._index = self._owner.unfinished()
         try:
             _write(index, [format_index(ids, offsets, crcs, digest)])
             os.fchmod(index, 0o400)
@@ -188,7 +184,7 @@ class PackWriter:
         if not base.with_suffix(".pack").exists():
             self._base = base
         keep = base.with_suffix(".keep")
-        keep.write_text(keep_text())
+        self._owner.keep(keep)
         pack.rename(base.with_suffix(".pack"))
         self._path = None
         index.rename(base.with_suffix(".idx"))

@@ -68,6 +68,7 @@ class Repository:
         self._complete: set[str] = set()
         self._writers: dict[str, Writer] = {}
         self._helper: Helper | None = None
+        self._owner: leftovers.Owner | None = None
         self._commits = 0
         self._packs: set[str] = set()
         self.bytes_written = 0
@@ -129,6 +130,7 @@ class Repository:
         if self._commits:
             self._commits = 0
             self.consolidate(_AT_CLOSE)
+        self._owner = None
 
     def consolidate(self, most: int | None = None) -> int:
         """Make few packs of many, as far as it is due, but none of more than `most` bytes. Returns how many were made.
@@ -185,7 +187,9 @@ class Repository:
             if old is not None and (not parents or parents[0] != old):
                 raise RepositoryBusy(str(self.path), branch, None)
             work = setup.work_directory(self.path)
-            if not self._commits:
+            owner = leftovers.owner(work)
+            if owner is not self._owner:
+                self._owner = owner
                 leftovers.remove(work, self._pack_directory)
             self._keep_packs_few()
             writer = self._writer(branch, parents[0] if parents else None)
@@ -386,12 +390,6 @@ class Repository:
     def tip(self, branch: str) -> str | None:
         """The newest capture of a branch; None when there is no such branch."""
         return refs.tip(self._git, branch)
-
-    def start_branch(self, branch: str, commit: str) -> None:
-        """A new branch at a capture: of a process that was restored from it. Raises RepositoryBusy when the branch exists, StoreError."""
-        with translated(self.path):
-            refs.check_name(self.path, branch)
-            refs.move(self._git, self.path, branch, None, commit)
 
     def start_branch(self, branch: str, commit: str) -> None:
         """A new branch at a capture: of a process that was restored from it. Raises RepositoryBusy when the branch exists, StoreError."""
