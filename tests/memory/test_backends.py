@@ -9,7 +9,7 @@ import pytest
 
 from tests.memory.conftest import FORCING, HEEDING, Ways, checksum
 from vcsimg.errors import AccessError
-from vcsimg.memory import BytesMemory, Memory
+from vcsimg.memory import BytesMemory, Memory, read_pages
 from vcsimg.memory.protocol import Reader
 
 every = pytest.mark.parametrize("way", [*FORCING, *HEEDING])
@@ -236,3 +236,17 @@ def test_a_stream_brings_the_batches_in_their_order(ways: Ways, way: str) -> Non
     batches = [[(area + index * 60_000, 50_000), (area + index, 9)] for index in range(15)]
     found = [bytes(view) for view in memory.stream(batches)]
     assert found == [ways.layout.content(index * 60_000, 50_000) + ways.layout.content(index, 9) for index in range(15)]
+
+
+@every
+def test_pages_that_cannot_be_read_are_left_out(ways: Ways, way: str) -> None:
+    memory, layout = ways.open(way), ways.layout
+    area, end = layout.area // PAGE, layout.end // PAGE
+    numbers = np.array(sorted([end - 2, end - 1, end, end + 1, end + 5, area, area + 1, area + 2, area + 7]))
+    rows, readable = read_pages(memory, numbers)
+    assert rows.shape == (9, PAGE)
+    assert {int(number) for number in numbers[~readable]} == {end, end + 1, end + 5}
+    expected = [b"e" * PAGE] * 2 + [bytes(PAGE)] * 3 + [layout.content(page * PAGE, PAGE) for page in (0, 1, 2, 7)]
+    assert [row.tobytes() for row in rows] == expected
+    rows, readable = read_pages(memory, numbers[:0])
+    assert (rows.shape, readable.shape) == ((0, PAGE), (0,))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from vcsimg.memory.auto import AutoMemory
 from vcsimg.memory.compat import FastAccessError, FastProcess, FastProcessGone
+from vcsimg.memory.pages import read_pages
 from vcsimg.memory.peek import attached, fast_peekdata, fast_pokedata, forget
 from vcsimg.memory.plain import BytesMemory
 from vcsimg.memory.proc import ProcMemory
@@ -37,4 +38,5 @@ __all__ = [
     "fast_peekdata",
     "fast_pokedata",
     "forget",
+    "read_pages",
 ]

@@ -1,0 +1,36 @@
+"""Many pages in few calls, leaving out those that cannot be read."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from vcsimg.errors import AccessError
+from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE
+from vcsimg.memory.protocol import Memory, RangeArray
+
+
+def read_pages(memory: Memory, numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Contents (n, PAGE_SIZE) of pages, and which of them could be read (n,); rows that could not are zeros.
+
+    `numbers`: addresses divided by PAGE_SIZE, ascending: shape (n,). Raises ProcessChanged.
+    """
+    rows = np.empty((len(numbers), PAGE_SIZE), np.uint8)
+    readable = np.ones(len(numbers), bool)
+    first = 0
+    while first < len(numbers):
+        try:
+            memory.read_many(_runs(numbers[first:]), rows[first:])
+            break
+        except AccessError as error:
+            first += (error.earlier + error.done) >> PAGE_SHIFT
+            readable[first] = False
+            rows[first] = 0
+            first += 1
+    return rows, readable
+
+
+def _runs(numbers: npt.NDArray[np.int64]) -> RangeArray:
+    """Ranges of addresses: pages that follow one another are one."""
+    edges = np.concatenate(([0], np.flatnonzero(np.diff(numbers) != 1) + 1, [len(numbers)]))
+    return np.column_stack((numbers[edges[:-1]], np.diff(edges))).astype(np.uint64) << np.uint64(PAGE_SHIFT)
