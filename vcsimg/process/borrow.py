@@ -47,7 +47,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from vcsimg.errors import BorrowError, ProcessChanged, StopTimeout
 from vcsimg.image.units import PAGE_SIZE, RemoteAddress
@@ -75,9 +74,6 @@ from vcsimg.process import stopping, stub
 from vcsimg.process.interrupts import deferred
 from vcsimg.process.lending import Loan, choose
 from vcsimg.process.thread import HeldThread
-
-if TYPE_CHECKING:
-    from vcsimg.process.held import HeldProcess
 
 _ALL_SIGNALS = WORD - 1
 _SECONDS = 10.0
@@ -111,24 +107,23 @@ def _xsave_components() -> tuple[tuple[int, int, int], ...] | None:
 class Lender:
     """Lends the threads of one held process."""
 
-    def __init__(self, held: HeldProcess) -> None:
-        self._held = held
+    def __init__(self) -> None:
         self._choice: Loan | str | None = None
         self.arena: Arena | None = None
 
-    def reason(self, threads: list[HeldThread]) -> str | None:
+    def reason(self, pid: int, threads: list[HeldThread], memory_fd: int) -> str | None:
         """Why no thread can be borrowed; None if one can."""
-        self._choice = choose(self._held.pid, threads, self._held.memory)
+        self._choice = choose(pid, threads, memory_fd)
         return self._choice if isinstance(self._choice, str) else None
 
-    def lend(self, threads: list[HeldThread]) -> Borrowed:
+    def lend(self, pid: int, threads: list[HeldThread], memory_fd: int) -> Borrowed:
         """Raises BorrowError."""
         choice, self._choice = self._choice, None
         if not isinstance(choice, Loan) or choice.thread not in threads or choice.thread.is_lent:
-            choice = choose(self._held.pid, threads, self._held.memory)
+            choice = choose(pid, threads, memory_fd)
         if isinstance(choice, str):
-            raise BorrowError(self._held.pid, f"no system call can be borrowed: {choice}")
-        return Borrowed(self._held.pid, choice, self._held.memory, self)
+            raise BorrowError(pid, f"no system call can be borrowed: {choice}")
+        return Borrowed(pid, choice, memory_fd, self)
 
 
 class Borrowed:
@@ -149,30 +144,29 @@ class Borrowed:
         self._ran = False
 
     def __enter__(self) -> Borrowed:
-        with deferred():
-            own, mask = self.thread.lend()
-            self._leave_sequence(own)
-            try:
+        try:
+            with deferred():
+                own, mask = self.thread.lend()
+                self._leave_sequence(own)
                 self._rest = self._prepare(own, mask)
                 self.thread.store(self._rest)
                 self._set_mask(_ALL_SIGNALS)
-            except BaseException:
+        except BaseException:
+            # Also for a signal that was deferred until here.
+            with suppress(ProcessChanged):
                 self._give_back()
-                raise
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with deferred():
-            try:
-                self._catch()
-                self._unmap()
-                if self._ran:
-                    self._stop_for_restart()
-            except ProcessChanged:
-                if kind is None:
-                    raise
-            finally:
-                self._give_back()
+        try:
+            with deferred():
+                self._end(kind is None)
+        except BaseException:
+            # For a signal that came before it could be deferred.
+            with deferred():
+                self._end(False)
+            raise
 
     def syscall(self, number: int, *args: int) -> int:
         """The result of a system call made by the thread. Raises BorrowError, with errno, when it fails."""
@@ -278,6 +272,21 @@ class Borrowed:
         rest[RSP] = context
         self._top = context - 8
         return rest
+
+    def _end(self, complain: bool) -> None:
+        """Give everything back. Nothing more happens when called again."""
+        if not self.thread.is_lent:
+            return
+        try:
+            self._catch()
+            self._unmap()
+            if self._ran:
+                self._stop_for_restart()
+        except ProcessChanged:
+            if complain:
+                raise
+        finally:
+            self._give_back()
 
     def _give_back(self) -> None:
         self.thread.take_back()

@@ -34,17 +34,17 @@ class Code(NamedTuple):
 _found: dict[int, Code] = {}
 
 
-def find_code(pid: int, memory_fd: int) -> Code | None:
-    """Where they are; None if no executable mapping has a system call instruction. Remembered for each pid, and checked before it is
-    used again. The process must be held."""
-    code = _found.get(pid)
+def find_code(tid: int, memory_fd: int) -> Code | None:
+    """Where they are; None if no executable mapping has a system call instruction. Remembered for each thread
+    id, and checked before it is used again. The thread, any of the process, must be held."""
+    code = _found.get(tid)
     if code is not None and _is_there(memory_fd, code):
         return code
     if len(_found) >= _REMEMBERED:
         _found.clear()
-    code = _search(memory_fd, procfs.read_maps(pid))
+    code = _search(memory_fd, procfs.read_maps(tid))
     if code is not None:
-        _found[pid] = code
+        _found[tid] = code
     return code
 
 

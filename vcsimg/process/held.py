@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from vcsimg.errors import NoSuchProcess, NotPermitted, ProcessChanged, ProcessError, StopTimeout, UnsupportedProcess
 from vcsimg.kernel import procfs
@@ -31,7 +31,8 @@ with twice the patience: what the one waits for may be up to the others."""
 _VFORK_SECONDS = 1.0
 """A vfork child that has not called exec or exit after this time is not about to."""
 
-_LEAVE_SECONDS = 0.002
+_LEAVE_SECONDS = 0.05
+"""How long to wait at the end for a thread that has not stopped yet, before it is left to be let go when it does."""
 
 _ELF_CLASS = 4
 _ELFCLASS32 = 1
@@ -53,7 +54,7 @@ class HeldProcess:
         self._seized = False
         self._held: dict[int, HeldThread] = {}
         self._threads: list[HeldThread] = []
-        self._lender = Lender(self)
+        self._lender = Lender()
         self._memory = -1
         self._pagemap = -1
 
@@ -79,12 +80,12 @@ class HeldProcess:
     @property
     def can_borrow(self) -> str | None:
         """None, or the reason why no system call can be borrowed."""
-        return self._lender.reason(self._threads)
+        return self._lender.reason(self.pid, self._threads, self.memory)
 
     def borrow(self, thread: HeldThread | None = None) -> Borrowed:
         """Lend a thread to make system calls with, for the length of a `with` block: this one, or the one that suits best. Raises
         BorrowError if none can be."""
-        return self._lender.lend(self._threads if thread is None else [thread])
+        return self._lender.lend(self.pid, self._threads if thread is None else [thread], self.memory)
 
     def release(self) -> None:
         """Let all threads go on. Nothing more happens when called again. Raises RuntimeError from another OS thread than the holder."""
@@ -96,7 +97,8 @@ class HeldProcess:
             if self._waits is not None:
                 for thread in self._threads:
                     self._waits.going_on(thread)
-            for thread in reversed(self._held.values()):
+            left = [thread for thread in reversed(self._held.values()) if not stopping.try_let_go(thread)]
+            for thread in left:
                 if not stopping.let_go(thread, _LEAVE_SECONDS):
                     abandoned.abandon(thread)
             self._held.clear()
@@ -112,9 +114,10 @@ class HeldProcess:
                 if fd >= 0:
                     os.close(fd)
 
-    def _stop(self, deadline: float) -> None:
-        """Stop every thread, however many come while we do. Raises ProcessError; StopTimeout at `deadline`."""
-        self.stopped_at = started = time.monotonic()
+    def _stop(self, deadline: float, patience: float) -> None:
+        """Stop every thread, however many come while we do. Raises ProcessError; StopTimeout at `deadline`, or when one thread has kept
+        the others waiting for `patience` seconds."""
+        self.stopped_at = time.monotonic()
         while True:
             # Counting threads is cheap, listing them is not: nothing is missing if all are held.
             try:
@@ -126,18 +129,20 @@ class HeldProcess:
                 raise self._vanished() from None
             missing = [tid for tid in tids if tid not in self._held]
             if count == 1:
-                self._seize(missing, deadline, started)
+                self._seize(missing, deadline, patience)
                 if not self._held:
                     raise self._vanished()
             else:
                 if not self._held:
                     self._refuse_thread_id()
                 with watching(self._held.values()):
-                    self._seize(missing, deadline, started)
+                    self._seize(missing, deadline, patience)
             if self._held and len(self._held) == count - 1 and self.pid not in self._held and self._main_is_over():
                 break
             if time.monotonic() > deadline:
-                raise StopTimeout(self.pid, max(tids), time.monotonic() - started, "threads appear faster than they can be stopped")
+                raise StopTimeout(
+                    self.pid, max(tids), time.monotonic() - self.stopped_at, "threads appear faster than they can be stopped"
+                )
         self._threads = sorted(self._held.values(), key=lambda thread: (thread.tid != self.pid, thread.tid))
         for thread in self._threads:
             if thread.buffer[CS] == CS_32BIT:
@@ -149,7 +154,7 @@ class HeldProcess:
             for thread in self._threads:
                 self._waits.stopped(thread, lambda: self.memory, now)
 
-    def _seize(self, tids: Sequence[int], deadline: float, started: float) -> None:
+    def _seize(self, tids: Sequence[int], deadline: float, patience: float) -> None:
         fresh = []
         for tid in tids:
             # Noted before it is seized: an exception in between must not leave it stopped.
@@ -161,7 +166,7 @@ class HeldProcess:
                 del self._held[tid]
         for thread in fresh:
             while True:
-                if not stopping.await_stop(thread, deadline, started):
+                if not stopping.await_stop(thread, deadline, self.stopped_at, patience):
                     stopping.reap(thread)
                     del self._held[thread.tid]
                     break
@@ -198,7 +203,9 @@ class HeldProcess:
 
     def _open(self, name: str, flags: int) -> int:
         try:
-            return os.open(f"/proc/{self.pid}/{name}", flags | os.O_CLOEXEC)
+            # Through a thread that is held: a main thread that has ended has no memory.
+            tid = self._threads[0].tid if self._threads else self.pid
+            return os.open(f"/proc/{tid}/{name}", flags | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ESRCH):
                 raise ProcessChanged(self.pid, "it ended while it was held") from None
@@ -238,15 +245,14 @@ def _holding(pid: int, tree: bool, timeout: float, waits: WaitMemory | None) -> 
         helds: list[HeldProcess] = []
         try:
             try:
-                _stop_all(helds, pid, tree, min(deadline, time.monotonic() + patience), waits)
+                _stop_all(helds, pid, tree, deadline, patience, waits)
             except (StopTimeout, stopping.ExecHappened) as error:
                 failure = error
             else:
                 yield helds
                 return
         finally:
-            for held in reversed(helds):
-                held.close()
+            _close(helds)
         now = time.monotonic()
         if isinstance(failure, StopTimeout):
             if now >= deadline or ("vfork" in failure.state and now - started > _VFORK_SECONDS):
@@ -257,11 +263,24 @@ def _holding(pid: int, tree: bool, timeout: float, waits: WaitMemory | None) -> 
             raise ProcessChanged(pid, "it calls exec again and again") from None
 
 
-def _stop_all(helds: list[HeldProcess], pid: int, tree: bool, deadline: float, waits: WaitMemory | None) -> None:
+def _close(helds: list[HeldProcess]) -> None:
+    """Close all, even when an exception comes at the very beginning."""
+    try:
+        with deferred(), ExitStack() as all_of_them:
+            for held in helds:
+                all_of_them.callback(held.close)
+    except BaseException:
+        with deferred():
+            for held in helds:
+                held.close()
+        raise
+
+
+def _stop_all(helds: list[HeldProcess], pid: int, tree: bool, deadline: float, patience: float, waits: WaitMemory | None) -> None:
     """Stop a process, or a tree; everything that is seized is in `helds` even when this fails."""
     root = HeldProcess(pid, waits)
     helds.append(root)
-    root._stop(deadline)
+    root._stop(deadline, patience)
     looked = 0
     while tree and looked < len(helds):
         # A held process makes no more children, and those of all that are held are found before the loop ends.
@@ -271,7 +290,7 @@ def _stop_all(helds: list[HeldProcess], pid: int, tree: bool, deadline: float, w
             held = HeldProcess(child, waits)
             helds.append(held)
             try:
-                held._stop(deadline)
+                held._stop(deadline, patience)
             except (NoSuchProcess, ProcessChanged):
                 helds.remove(held)
             except UnsupportedProcess:

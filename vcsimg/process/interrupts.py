@@ -8,34 +8,58 @@ import threading
 # The functions behind those of `signal`, without the conversion of every number to an enum and back: 1 µs instead of 15.
 from _signal import getsignal  # type: ignore[import-not-found]
 from _signal import signal as set_handler
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Any
 
 _SIGNALS = tuple(map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)))
+
 _inside = False
 
 
-@contextmanager
-def deferred() -> Iterator[None]:
+class deferred:
     """Handlers of SIGINT, SIGTERM and SIGHUP that are written in Python run when the `with` block ends, not within it.
 
     Python runs handlers in the main thread only, so nothing is to be done in another one.
     """
-    global _inside
-    if _inside or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    arrived: list[tuple[int, FrameType | None]] = []
-    handlers = {number: handler for number in _SIGNALS if callable(handler := getsignal(number))}
-    try:
-        _inside = True
-        for number in handlers:
-            set_handler(number, lambda number, frame: arrived.append((number, frame)))
-        yield
-    finally:
-        for number, handler in handlers.items():
-            set_handler(number, handler)
+
+    def __enter__(self) -> None:
+        global _inside
+        self._handlers: list[tuple[int, Any]] = []
+        self._arrived: list[tuple[int, FrameType | None]] = []
+        if _inside or threading.current_thread() is not threading.main_thread():
+            return
+        try:
+            _inside = True
+            for number in _SIGNALS:
+                handler = getsignal(number)
+                if callable(handler):
+                    self._handlers.append((number, handler))
+                    set_handler(number, self._note)
+        except BaseException:
+            self._restore()
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._handlers:
+            self._restore()
+            handlers = dict(self._handlers)
+            for number, frame in self._arrived:
+                handlers[number](number, frame)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._arrived.append((number, frame))
+
+    def _restore(self) -> None:
+        """Put the handlers back, all of them, although each may raise an exception as soon as it is there."""
+        global _inside
         _inside = False
-        for came, frame in arrived:
-            handlers[came](came, frame)
+        raised: BaseException | None = None
+        left = list(self._handlers)
+        while left:
+            try:
+                set_handler(*left[-1])
+                left.pop()
+            except BaseException as error:
+                raised = error
+        if raised is not None:
+            raise raised

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import math
 import os
 import signal
 import struct
@@ -87,10 +88,11 @@ def is_dead(thread: HeldThread) -> bool:
     return found is not None and found.si_code not in (os.CLD_TRAPPED, os.CLD_STOPPED)
 
 
-def await_stop(thread: HeldThread, deadline: float, started: float) -> bool:
-    """Wait until a thread is stopped, and read its registers; false if it has ended. Raises StopTimeout after `deadline`, and says
-    that `started` was the time when the wait began (both on time.monotonic())."""
+def await_stop(thread: HeldThread, deadline: float, started: float, patience: float = math.inf) -> bool:
+    """Wait until a thread is stopped, and read its registers; false if it has ended. Raises StopTimeout after `deadline`, or after
+    `patience` seconds, and says that `started` was the time when the stopping began (times on time.monotonic())."""
     looks = 0
+    until = math.inf
     while not thread.fetch():
         if is_dead(thread):
             return False
@@ -99,7 +101,9 @@ def await_stop(thread: HeldThread, deadline: float, started: float) -> bool:
             os.sched_yield()
             continue
         now = time.monotonic()
-        if now > deadline:
+        if looks == _EAGER:
+            until = min(deadline, now + patience)
+        if now > until:
             raise StopTimeout(thread.pid, thread.tid, now - started, _why_not(thread))
         time.sleep(min(0.002, 0.00002 * (looks - _EAGER + 1)))
     return True

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from vcsimg.kernel.calls import call
 from vcsimg.kernel.syscalls import NR
 from vcsimg.process import stopping
+from vcsimg.process.interrupts import deferred
 from vcsimg.process.thread import HeldThread
 
 _CLOCK_MONOTONIC = 1
@@ -63,8 +64,9 @@ _watchdog: _Watchdog | None = None
 def watching(threads: Iterable[HeldThread]) -> Iterator[None]:
     """While the `with` block seizes threads of a process that has several; `threads`: those seized so far, may grow meanwhile."""
     global _watchdog
-    if _watchdog is None or _watchdog.owner != os.getpid():
-        _watchdog = _Watchdog()
+    with deferred():
+        if _watchdog is None or _watchdog.owner != os.getpid():
+            _watchdog = _Watchdog()
     _watchdog.arm(threads)
     try:
         yield

@@ -1,0 +1,56 @@
+"""What the tests of held processes share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import Target, wait_for
+
+Start = Callable[..., Target]
+
+
+def ready(target: Target) -> Target:
+    """The target, when it has said that it is ready."""
+    assert target.line().split()[0] == "ready"
+    return target
+
+
+def asleep(target: Target) -> Target:
+    """The target, when it is ready and all its threads sleep."""
+    ready(target)
+    wait_for(lambda: {state(target.pid, int(tid)) for tid in os.listdir(f"/proc/{target.pid}/task")} == {"S"})
+    return target
+
+
+def state(pid: int, tid: int | None = None) -> str:
+    """The letter of a process's, or thread's, state."""
+    return Path(f"/proc/{pid}/task/{tid or pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def tracers(pid: int) -> set[int]:
+    """The tracers of all threads of a process; {0} if there is none."""
+    found = set()
+    for tid in os.listdir(f"/proc/{pid}/task"):
+        try:
+            lines = Path(f"/proc/{pid}/task/{tid}/status").read_text().splitlines()
+        except OSError:
+            continue
+        found.add(next(int(line.split()[1]) for line in lines if line.startswith("TracerPid")))
+    return found
+
+
+def possessions(pid: int) -> tuple[object, ...]:
+    """What a process has that borrowing could leave changed: mappings, descriptors, children, masks and handlers of each thread."""
+    tasks = Path(f"/proc/{pid}/task")
+    signals = {
+        task.name: [
+            line
+            for line in (task / "status").read_text().splitlines()
+            if line.startswith(("SigPnd", "SigBlk", "SigIgn", "SigCgt", "ShdPnd", "Threads"))
+        ]
+        for task in tasks.iterdir()
+    }
+    children = sorted((task / "children").read_text() for task in tasks.iterdir())
+    return Path(f"/proc/{pid}/maps").read_text(), sorted(os.listdir(f"/proc/{pid}/fd")), children, signals
