@@ -128,10 +128,13 @@ class Session:
                         capture.begin_tracking(held)
                     pause += held.pause
                 capture.prepare()
-            except ProcessError:
+            except (ProcessError, FileNotFoundError, ProcessLookupError, PermissionError):
+                # A zombie, or it ended meanwhile; hold_tree() will tell.
                 if pid == self.pid:
                     raise
-                self._captures.pop(pid).close()  # it ended meanwhile; hold_tree() will tell
+                left = self._captures.pop(pid, None)
+                if left is not None:
+                    left.close()
         return pause
 
     @contextmanager
