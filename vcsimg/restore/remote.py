@@ -93,7 +93,8 @@ class Remote:
                 raise RestoreError(what, f"{_NAMES.get(number, number)}: {os.strerror(-result)}")
         return results
 
-    def _run(self, calls: Sequence[Call]) -> list[int]:
+    def prepared(self, calls: Sequence[Call]) -> RegisterWords:
+        """The registers with which it makes system calls, when it goes on."""
         os.pwrite(self.memory, stub.table(calls), self.base + arena.TABLE)
         registers = self.fetch()
         registers[RIP] = self.base
@@ -101,7 +102,10 @@ class Remote:
         registers[RBP] = self.base + arena.RESULTS
         registers[R12] = len(calls)
         registers[ORIG_RAX] = NO_SYSTEM_CALL
-        self.store(registers)
+        return registers
+
+    def _run(self, calls: Sequence[Call]) -> list[int]:
+        self.store(self.prepared(calls))
         self.resume(ptrace.PTRACE_CONT)
         data = os.pread(self.memory, len(calls) * stub.RESULT.size, self.base + arena.RESULTS)
         return [result for (result,) in stub.RESULT.iter_unpack(data)]

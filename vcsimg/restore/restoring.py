@@ -14,6 +14,7 @@ import signal
 from dataclasses import dataclass
 
 from vcsimg.errors import RestoreError
+from vcsimg.image.sections.family import SharedFile
 from vcsimg.image.sections.item import select
 from vcsimg.image.sections.status import Credentials, Identity
 from vcsimg.image.snapshot import Snapshot
@@ -35,6 +36,7 @@ from vcsimg.restore.space import Space
 from vcsimg.restore.status import ids_inside, restore_limits, restore_places, restore_rights, restore_settings
 from vcsimg.restore.threads import make_threads, restore_registers, restore_thread
 from vcsimg.restore.timers import restore_timers
+from vcsimg.restore.tree import Tree, pids
 from vcsimg.restore.vdso import restore_vdso
 
 
@@ -85,6 +87,7 @@ class _Run:
         self._memory = MemoryRestorer(space.transport, objects, self._files, self._context.notes)
         self._descriptors = Descriptors(self._context)
         self._skeletons: list[Skeleton] = []
+        self._tree: Tree | None = None
 
     def close(self) -> None:
         for skeleton in self._skeletons:
@@ -95,7 +98,9 @@ class _Run:
 
     def abandon(self) -> None:
         """Leave nothing of it. What we trace must be reaped by us before the init can end."""
-        for skeleton in self._skeletons:
+        if self._tree is not None:
+            self._tree.close()
+        for skeleton in reversed(self._skeletons):
             skeleton.kill()
         self._space.close()
 
@@ -138,9 +143,10 @@ class _Run:
         self._skeletons.append(skeleton)
         skeleton.empty()
         transport.settle(skeleton, self._space.transport_inode, above)
-        self._context.pids[root.pid] = tid
-        if len(self._snapshot.processes) > 1:
-            raise RestoreError("process tree", "several processes cannot be restored yet")
+        self._tree = Tree(self._snapshot, skeleton, self._context.notes)
+        self._skeletons = self._tree.skeletons
+        self._tree.make()
+        self._context.pids.update(pids(self._skeletons))
 
     def _poke(self) -> None:
         skeleton = self._skeletons[0]
@@ -154,7 +160,7 @@ class _Run:
     def _restore_rest(self, skeleton: Skeleton) -> None:
         process = skeleton.process
         context = self._context
-        restore_watches(skeleton, frozenset())
+        restore_watches(skeleton, frozenset(file.fd for file in select(process.section("shared"), SharedFile)))
         restore_locks(skeleton)
         restore_places(skeleton, context)
         restore_handlers(skeleton)
