@@ -242,6 +242,10 @@ def test_a_page_that_never_comes_is_an_error_after_a_while(waits_for_ever: tuple
             memory.read(missing - 50, 100)
         assert (caught.value.done, caught.value.length) == (50, 100)
         assert memory.read(layout.area, 10) == layout.content(0, 10)
+    with hold(layout.pid) as held, AutoMemory(held, window=1 << 20) as auto:
+        with pytest.raises(AccessError, match="timed out") as caught:
+            auto.read(missing - PAGE, PAGE + (1 << 20))
+        assert caught.value.done == PAGE
     assert layout.checksum(layout.area, 9) == checksum(layout.content(0, 9))
 
 

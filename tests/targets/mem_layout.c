@@ -7,8 +7,8 @@
  * Then commands, one a line: "sum A N" prints a checksum of its own bytes [A, A+N); "fill A N" sets them to 'f'; "ignored" tells whether it ignores SIGSEGV
  * and SIGBUS; "exec" runs itself again; "exit" ends.
  * In the environment: MEM_IGNORE: ignore those signals. MEM_HANDLER: print "handler" upon SIGUSR1. MEM_THREAD: a second thread.
- * MEM_LIMIT: no more memory (RLIMIT_AS) or descriptors (RLIMIT_NOFILE). MEM_FILE: map 1 MiB of this file, shared; MEM_MISSING: a page that
- * is never there, the one before it is; both print the address on a line of its own.
+ * MEM_LIMIT: no more memory (RLIMIT_AS) or descriptors (RLIMIT_NOFILE). MEM_FILE: map 1 MiB of this file, shared; MEM_MISSING: 2 MiB less
+ * a page that are never there, the page before is; both print the address on a line of its own.
  * Compiled with -DSECCOMP, it has a seccomp filter, which allows everything. */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -47,18 +47,19 @@ static void *sleeper(void *unused)
 		pause();
 }
 
-/* The second of two pages is never there: a userfaultfd that nobody reads has it. 0 if that is not permitted. */
+/* All pages but the first are never there: a userfaultfd that nobody reads has them. 0 if that is not permitted. */
 static unsigned long missing_page(void)
 {
-	unsigned char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t size = 2 << 20;
+	unsigned char *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
 	struct uffdio_api api = {.api = UFFD_API};
-	struct uffdio_register second = {.range = {(unsigned long)pages + 4096, 4096}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+	struct uffdio_register rest = {.range = {(unsigned long)pages + 4096, size - 4096}, .mode = UFFDIO_REGISTER_MODE_MISSING};
 
 	pages[0] = 1;
-	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &second))
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &rest))
 		return 0;
-	return second.range.start;
+	return rest.range.start;
 }
 
 int main(int argc, char **argv)

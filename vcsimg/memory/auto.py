@@ -64,16 +64,15 @@ class AutoMemory(Reader):
                 raise ValueError("no window into a process that runs")
             self.pid = target
             self._mem = ProcMemory(target)
-            self._file = self._mem.fileno()
         else:
             self.pid = target.pid
-            self._file = target.memory
-            self._mem = ProcMemory(self.pid, self._file)
+            self._mem = ProcMemory(self.pid, target.memory)
             self._words = PtraceMemory(target.pid if isinstance(target, FrozenChild) else target.threads[0].tid)
-        self._pause = self._until_retry = _FIRST_PAUSE
+        self._file = self._mem.fileno()
         self._held = self._words is not None
+        self._pause = self._until_retry = _FIRST_PAUSE
         if features.available("process_vm"):
-            self._vm = VmMemory(self.pid, stopped=self._held)
+            self._vm = VmMemory(self.pid, stopped=self._held, descriptor=self._file)
         if window is not None and not isinstance(target, int):
             try:
                 self._window = SharedMemory(target, window)
@@ -111,7 +110,7 @@ class AutoMemory(Reader):
         try:
             return quick.read_into(address, view)
         except AccessError as error:
-            return self._strongly(_read, address, view, error.done)
+            return self._strongly(_read, address, view, _reached(error))
         except (NotPermitted, UnsupportedKernel):
             self._vm = None
             return self._strongly(_read, address, view, 0)
@@ -125,7 +124,7 @@ class AutoMemory(Reader):
         try:
             return quick.write(address, view)
         except AccessError as error:
-            return self._strongly(_write, address, view, error.done)
+            return self._strongly(_write, address, view, _reached(error))
         except (NotPermitted, UnsupportedKernel):
             self._vm = None
             return self._strongly(_write, address, view, 0)
@@ -138,7 +137,7 @@ class AutoMemory(Reader):
             try:
                 return done + self._quick_for(rest).read_many(rest, view[done:])
             except AccessError as error:
-                at = error.earlier + error.done
+                at = error.earlier + _reached(error)
             except (NotPermitted, UnsupportedKernel):
                 self._vm = None
                 continue
@@ -208,6 +207,13 @@ class AutoMemory(Reader):
             except NotPermitted:
                 pass  # another of our OS threads traces it, or a frozen child has only just been born
         raise AccessError(self.pid, address, total, done, number)
+
+
+def _reached(error: AccessError) -> int:
+    """How far a quick way came before a strong one goes on. Raises the error again when that would wait for ever."""
+    if error.errno == errno.ETIMEDOUT:
+        raise error
+    return error.done
 
 
 def _read(way: Reader, address: int, view: memoryview) -> int:

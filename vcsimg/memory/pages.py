@@ -9,6 +9,9 @@ from vcsimg.errors import AccessError
 from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE
 from vcsimg.memory.protocol import Memory, RangeArray
 
+_AT_ONCE = 1024
+"""Pages in one call: as many ranges as process_vm_readv takes, and few enough that going on after a page that cannot be read is cheap."""
+
 
 def read_pages(memory: Memory, numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """Contents (n, PAGE_SIZE) of pages, and which of them could be read (n,); rows that could not are zeros.
@@ -19,9 +22,9 @@ def read_pages(memory: Memory, numbers: npt.NDArray[np.int64]) -> tuple[npt.NDAr
     readable = np.ones(len(numbers), bool)
     first = 0
     while first < len(numbers):
+        some = slice(first, first + _AT_ONCE)
         try:
-            memory.read_many(_runs(numbers[first:]), rows[first:])
-            break
+            first += memory.read_many(_runs(numbers[some]), rows[some]) >> PAGE_SHIFT
         except AccessError as error:
             first += (error.earlier + error.done) >> PAGE_SHIFT
             readable[first] = False

@@ -37,10 +37,10 @@ class VmMemory(Reader):
     if not. (So a write may have reached the new program by then: write to a running process with ProcMemory.)
     """
 
-    def __init__(self, pid: int, *, stopped: bool = False) -> None:
-        """Raises NoSuchProcess or NotPermitted."""
+    def __init__(self, pid: int, *, stopped: bool = False, descriptor: int | None = None) -> None:
+        """`descriptor`: as in ProcMemory; needed only if it is not stopped. Raises NoSuchProcess or NotPermitted."""
         self.pid: int = pid
-        self._guard = None if stopped else ProcMemory(pid)
+        self._guard = None if stopped else ProcMemory(pid, descriptor)
         self._one = (ctypes.c_uint64 * 4)()  # struct iovec: ours, then the process's
         self._words = memoryview(self._one).cast("B").cast("Q")
         self._local = ctypes.addressof(self._one)
