@@ -76,7 +76,7 @@ def test_a_kill_before_the_reference_moved_leaves_the_old_state(repo: Repository
     first = model.capture(repo)
     child = os.fork()
     if child == 0:
-        monkeypatch.setattr("vcsimg.store.refs.move", lambda *_: os._exit(9))
+        monkeypatch.setattr("vcsimg.store.refs.move", lambda *_, **__: os._exit(9))
         model.write(BASE, b"x")
         model.capture(repo)
     os.waitpid(child, 0)

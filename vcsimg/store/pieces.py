@@ -61,6 +61,11 @@ def mapped_pages(regions: RegionMap, number: int) -> Flags | None:
     return None if flags.all() else flags
 
 
+def _counted(delta: Delta) -> tuple[int, int]:
+    """Pages that a delta names, and those of them that had no own content before."""
+    return len(delta.pages), len(delta.pages) - int(np.count_nonzero(delta.had))
+
+
 class Encoder:
     """Encodes the changes of one process. Safe to call from several threads for different pieces."""
 
@@ -75,7 +80,7 @@ class Encoder:
         where = self._at(number)
         deltas = [chains.read_delta(self._objects, link, number, where, verify=True) for link in links]
         weighed = [
-            Weighed(link.version, link.key, link.oid, len(delta.payload) + 10 * len(delta.pages) + 32, len(delta.pages))
+            Weighed(link.version, link.key, link.oid, len(delta.payload) + 6 * len(delta.pages) + 32, *_counted(delta))
             for link, delta in zip(links, deltas, strict=True)
         ]
         return Chain(weighed, chains.check_state(deltas, where))
@@ -156,7 +161,7 @@ class Encoder:
     def _append(self, chain: Chain, result: Encoded, version: int, delta: Delta, *, key: bool) -> None:
         data = self._objects.seal(delta.bytes())
         blob = NewBlob(blob_name(version, key), object_id(BLOB, data), data)
-        chain.links.append(Weighed(version, key, blob.oid, len(data), len(delta.pages)))
+        chain.links.append(Weighed(version, key, blob.oid, len(data), *_counted(delta)))
         result.blobs.append(blob)
 
     def _deltas(self, links: list[Weighed], number: int) -> list[Delta]:

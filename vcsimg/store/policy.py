@@ -4,8 +4,8 @@ Both must stay bounded: the bytes that are written twice, and what a reader must
 log-structured merge tree: FAN single ones become one of the next tier, and UPPER of a tier one of the next. XOR merges
 shrink where deltas hit the same pages, and small deltas are mostly header, so their merge costs little; deltas that are
 large and apart only move. Those wait until WIDE of them are there: a reader pays about 64 KiB of reading for each object,
-which is what WIDE weighs against. When the deltas together outweigh the keyframe some times over, a new keyframe takes the
-place of all.
+which is what WIDE weighs against. When what deltas changed outweighs the content some times over, a new keyframe takes the
+place of all. What they added (pages without content before) counts as content: a growing heap is written once.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ _LEAST = 8 << 10
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """A link of a chain as the policy sees it: the version that it leads to, its id, bytes, and pages named."""
+    """A link of a chain as the policy sees it: the version that it leads to, its id, bytes, pages named, and how many of them
+    had no own content before."""
 
     version: int
     key: bool
     oid: Oid
     size: int
     pages: int
+    fresh: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,9 @@ def plan(links: Sequence[Weighed], number: int) -> Merge | Rebase | None:
         return None
     stagger = (number * 0x9E3779B1 >> 7) % FAN
     deltas = links[1:]
-    bytes_held = sum(link.size for link in deltas)
-    if bytes_held > max(_LEAST, links[0].size * _OUTWEIGH) * (1 + stagger / (4 * FAN)):
+    added = sum(link.size * link.fresh // link.pages for link in deltas)
+    changed = sum(link.size for link in deltas) - added
+    if changed > max(_LEAST, (links[0].size + added) * _OUTWEIGH) * (1 + stagger / (4 * FAN)):
         return Rebase()
     return _due(links, stagger)
 

@@ -42,12 +42,13 @@ def check_name(path: Path, branch: str) -> None:
         raise StoreError(str(path), f"{branch!r} cannot be the name of a branch")
 
 
-def move(repo: pygit2.Repository, path: Path, branch: str, old: str | None, new: str) -> None:
+def move(repo: pygit2.Repository, path: Path, branch: str, old: str | None, new: str, *, sync: bool) -> None:
     """Move a branch from `old` (None: it must not exist) to `new`, atomically, and make it the one HEAD names.
 
     Raises RepositoryBusy when somebody else has moved it.
     """
     name = PREFIX + branch
+    pygit2.settings.enable_fsync_gitdir(sync)
     with private():
         try:
             if old is None:

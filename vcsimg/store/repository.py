@@ -61,7 +61,6 @@ class Repository:
     def __init__(self, path: Path, *, sync: Sync = "capture") -> None:
         self.path = path
         self._sync = sync == "capture"
-        pygit2.settings.enable_fsync_gitdir(self._sync)
         self._git = setup.open_git(path)
         self._objects = Objects(self._git)
         self._promisor = remotes.promisor(self._git)
@@ -197,7 +196,7 @@ class Repository:
             try:
                 commit = self._write(writer, pack, snapshot, parents, message)
                 keep = pack.finish()
-                refs.move(self._git, self.path, branch, old, commit)
+                refs.move(self._git, self.path, branch, old, commit, sync=self._sync)
             except BaseException:
                 if refs.tip(self._git, branch) == old:
                     pack.abandon()

@@ -38,6 +38,8 @@ _CONFIG: tuple[tuple[str, str], ...] = (
     ("receive.denyNonFastForwards", "true"),
     # What a kill -9 or a power cut leaves behind must be found, not trusted.
     ("transfer.fsckObjects", "true"),
+    # What is pushed or fetched stays in packs, which are consolidated, and does not become thousands of loose objects.
+    ("transfer.unpackLimit", "1"),
     # A light clone of this repository asks for the blobs of single captures.
     ("uploadpack.allowFilter", "true"),
     ("uploadpack.allowAnySHA1InWant", "true"),
