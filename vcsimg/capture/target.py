@@ -113,6 +113,9 @@ class ProcessCapture:
             self._end_tracking()  # it called exec: the old address space is gone, and our userfaultfd with it
         if self._tracker is not None or not (features.available("uffd_wp_async") and features.available("pagemap_scan")):
             return False
+        if _uses_userfaultfd(self.pid):
+            self._watched = True
+            return False
         self._look(procfs.read_maps(self.pid))
         return True
 
@@ -215,6 +218,8 @@ class ProcessCapture:
         """
         if self._same(regions):
             return
+        if not stopped:
+            regions = _consistent(regions)
         known: Callable[[Region], tuple[str, ...] | None]
         if stopped:
             known = self._known_flags
@@ -334,6 +339,25 @@ class ProcessCapture:
 
 def _own_flags(flags: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(flag for flag in flags if flag not in _WATCHING)
+
+
+def _consistent(regions: Sequence[Region]) -> list[Region]:
+    """The map of a running process is read in parts, between which it can change: of regions that overlap, the first."""
+    kept: list[Region] = []
+    for region in regions:
+        if not kept or region.start >= kept[-1].end:
+            kept.append(region)
+    return kept
+
+
+def _uses_userfaultfd(pid: int) -> bool:
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            if os.readlink(f"/proc/{pid}/fd/{name}") == "anon_inode:[userfaultfd]":
+                return True
+        except OSError:
+            continue  # closed meanwhile
+    return False
 
 
 def _may_be_device(pid: int, region: Region) -> bool:
