@@ -261,3 +261,16 @@ def test_old_content_that_is_wrong_is_looked_up_instead(repo: Repository) -> Non
     model.stored[BASE >> 12] = b"wrong".ljust(4096, b"\0")
     commit = model.capture(repo)
     assert own_pages(repo.load(commit)) == model.content()
+
+
+def test_a_branch_started_at_a_capture(repo: Repository) -> None:
+    """A restored process begins where it was captured; its first own capture has that one as parent."""
+    model = Model()
+    model.write(BASE, b"a")
+    commit = model.capture(repo)
+    repo.start_branch("restored.7", commit)
+    with pytest.raises(RepositoryBusy):
+        repo.start_branch("restored.7", commit)
+    model.write(BASE, b"b")
+    assert repo.capture(model.capture(repo, branch="restored.7")).parents == (commit,)
+    assert repo.tip("model.4242") == commit

@@ -394,7 +394,7 @@ class Repository:
         """A new branch at a capture: of a process that was restored from it. Raises RepositoryBusy when the branch exists, StoreError."""
         with translated(self.path):
             refs.check_name(self.path, branch)
-            refs.move(self._git, self.path, branch, None, commit)
+            refs.move(self._git, self.path, branch, None, commit, sync=self._sync)
 
     def branch_of(self, pid: int, start_ticks: int, boot_id: str) -> str | None:
         """The branch on which this very process (not another with its pid) was captured last; None if there is none."""
