@@ -12,6 +12,7 @@ from vcsimg.errors import HostileImage, RestoreError
 from vcsimg.image.sections.family import SharedFile, SharedTable
 from vcsimg.image.sections.files import Duplicate, File
 from vcsimg.image.sections.item import select
+from vcsimg.image.sections.sockets import Socket
 from vcsimg.image.snapshot import Process
 from vcsimg.restore import anonymous, paths, pipes, sockets, terminals
 from vcsimg.restore.context import Context
@@ -49,6 +50,25 @@ class Descriptors:
 
     context: Context
     made: dict[tuple[int, int], int | None] = field(default_factory=dict)
+
+    def make_all(self) -> None:
+        """All open files of the image. Raises RestoreError."""
+        self._make_sockets()
+        for process in self.context.snapshot.processes:
+            self.make(process)
+        sockets.finish_sockets(self.context, self.made)
+
+    def _make_sockets(self) -> None:
+        """In an order of their own."""
+        found = [
+            (sockets.order(one), process, file)
+            for process in self.context.snapshot.processes
+            for one in select(process.section("sockets"), Socket)
+            for file in select(process.section("files"), File)
+            if file.fd == one.fd and file.type == "socket"
+        ]
+        for _, process, file in sorted(found, key=lambda item: item[0]):
+            self._make(process, file)
 
     def make(self, process: Process) -> None:
         """All open files of a process, but those that it shares with one before it. Raises RestoreError."""

@@ -114,8 +114,7 @@ class _Run:
             self._memory.fill(skeleton)
             restore_bounds(skeleton, self._space.transport, self._files, context.notes)
             self._memory.advise(skeleton)
-        for process in self._snapshot.processes:
-            self._descriptors.make(process)
+        self._descriptors.make_all()
         for skeleton in self._skeletons:
             self._descriptors.place(skeleton, self._space.transport)
         self._poke()
