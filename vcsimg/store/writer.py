@@ -262,6 +262,9 @@ class Writer:
 
     def _mapped_files(self, snapshot: Snapshot, pack: PackWriter, find_file: FindFile) -> None:
         wanted = {file.sha256 for process in snapshot.processes for file in process.mapped if file.sha256 is not None}
+        for process in snapshot.processes:
+            # Files that no path leads to: deleted ones, and those of memfd_create(2).
+            wanted.update(filter(None, (record.get("content") for record in process.section("files"))))
         for fan in self._tree.names(("files",)):
             for sha256 in self._tree.names(("files", fan)):
                 if sha256 not in wanted:
