@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from vcsimg.errors import ProcessChanged
 from vcsimg.image.region import Region
 from vcsimg.image.snapshot import FileContent, MappedFile
 
@@ -77,10 +78,11 @@ class _Reader:
         self._signature = signature
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes [offset, offset + length), fewer at the end. Raises OSError if the file is no longer the one that was hashed."""
+        """Bytes [offset, offset + length), fewer at the end. Raises ProcessChanged if the file is no longer the one that was
+        hashed, or cannot be reached because the process ended."""
         with _opened(self._pid, self._region) as fd:
             if fd is None or _signature(os.fstat(fd)) != self._signature:
-                raise OSError(f"{self._region.name} changed while it was being captured")
+                raise ProcessChanged(self._pid, f"its file {self._region.name} changed while it was being captured")
             return os.pread(fd, length, offset)
 
 
@@ -93,6 +95,8 @@ def _opened(pid: int, region: Region) -> Iterator[int | None]:
     if not region.deleted:
         candidates.append(f"/proc/{pid}/root{name}")
     candidates.append(f"/proc/{pid}/exe")
+    if not region.deleted:
+        candidates.append(name)  # the process has ended: if we see its file system as it did, the file is still there
     for path in candidates:
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):

@@ -159,6 +159,23 @@ def populated(pagemap_fd: int, ranges: Ranges, *, file: bool, swapped: bool = Tr
     return intersect(join(found), ranges)
 
 
+def own_file_pages(pagemap_fd: int, ranges: Ranges) -> tuple[Ranges, Ranges]:
+    """What of file regions is no longer the file's: (in memory or swapped out, in memory)."""
+    if not features.available("pagemap_scan"):
+        return tuple(populated(pagemap_fd, ranges, file=True, swapped=swapped) for swapped in (True, False))  # type: ignore[return-value]
+    spans = clusters(ranges).tolist()
+    wanted = pagemap.PRESENT | pagemap.SWAPPED
+    found = np.concatenate(
+        [
+            np.zeros((0, 3), np.uint64),
+            *(pagemap.scan(pagemap_fd, low, high, anyof=wanted, returned=pagemap.ALL_POPULATED) for low, high in spans),
+        ]
+    )
+    swapped = found[:, 2] & np.uint64(pagemap.SWAPPED) != 0
+    present = ~swapped & (found[:, 2] & np.uint64(pagemap.FILE) == 0)
+    return tuple(intersect(join([found[which, :2]]), ranges) for which in (swapped | present, present))  # type: ignore[return-value]
+
+
 def _scanned(pagemap_fd: int, start: int, end: int, file: bool, swapped: bool) -> Ranges:
     wanted = pagemap.PRESENT | (pagemap.SWAPPED if swapped else 0)
     found = pagemap.scan(pagemap_fd, start, end, anyof=wanted, returned=pagemap.ALL_POPULATED)

@@ -36,13 +36,14 @@ class WriteProtection:
         """Take the protection off every page: the kernel unregisters all regions when the last reference is closed."""
         os.close(self._uffd)
 
-    def written(self, pagemap_fd: int, eligible: Ranges) -> tuple[Ranges, Ranges]:
-        """(tracked, written): ranges that were tracked ever since the last call, and what in them was written since then;
-        protected again. `eligible`: what may be tracked. What of it is not in `tracked` must be compared."""
+    def written(self, pagemap_fd: int, eligible: Ranges) -> tuple[Ranges, Ranges, Ranges]:
+        """(tracked, written, unregistered): ranges that were tracked ever since the last call, what in them was written since then
+        (protected again now), and what of `eligible` is not registered. `eligible`: what may be tracked. What of it is not in
+        `tracked` must be compared."""
         tracked: list[Ranges] = []
         written: list[Ranges] = []
-        armed = intersect(self._armed, eligible)
-        for low, high in subtract(armed, _unregistered(pagemap_fd, armed)).tolist():
+        unregistered = _unregistered(pagemap_fd, eligible)
+        for low, high in subtract(intersect(self._armed, eligible), unregistered).tolist():
             try:
                 found = pagemap.scan_written(pagemap_fd, low, high)
             except PermissionError:
@@ -52,14 +53,14 @@ class WriteProtection:
             written.append(found)
             tracked.append(ranges_of([(low, high)]))
         self._armed = join(tracked)
-        return self._armed, join(written)
+        return self._armed, join(written), unregistered
 
-    def register(self, pagemap_fd: int, eligible: Ranges, regions: RegionMap) -> bool:
-        """Make what is eligible known to the userfaultfd, so that arm() can protect it. Returns whether anything was new: then
-        regions may have become one with their neighbours. The process must be stopped: registering a range that no longer is a
-        whole region would cut the region that is there in two, and then mremap(2) of it fails."""
+    def register(self, unregistered: Ranges, regions: RegionMap) -> bool:
+        """Make ranges known to the userfaultfd, so that arm() can protect them. Returns whether any could be: then regions may have
+        become one with their neighbours. The process must be stopped: registering a range that no longer is a whole region would
+        cut the region that is there in two, and then mremap(2) of it fails."""
         fresh = False
-        for low, high in _unregistered(pagemap_fd, eligible).tolist():
+        for low, high in unregistered.tolist():
             for region in regions.overlapping(low, high):
                 try:
                     userfaultfd.register_wp(self._uffd, max(low, region.start), min(high, region.end))

@@ -19,7 +19,19 @@ import numpy as np
 from vcsimg.capture.content import OwnPages, shared_data
 from vcsimg.capture.files import FileTable
 from vcsimg.capture.harvest import Harvest
-from vcsimg.capture.pages import NO_RANGES, Ranges, intersect, join, page_numbers, populated, ranges_of, ranges_of_pages, subtract
+from vcsimg.capture.pages import (
+    NO_RANGES,
+    Ranges,
+    inside,
+    intersect,
+    join,
+    own_file_pages,
+    page_numbers,
+    populated,
+    ranges_of,
+    ranges_of_pages,
+    subtract,
+)
 from vcsimg.capture.protection import WriteProtection
 from vcsimg.capture.regions import Kind, Plan
 from vcsimg.capture.shadow import Shadow
@@ -71,6 +83,8 @@ class ProcessCapture:
         self._steady = NO_RANGES  # since the capture before: what was not written there has not changed
         self._child: FrozenChild | None = None
         self._unknown: set[int] = set()
+        self._unregistered = NO_RANGES
+        self._raw_map = b""
         self._precopied = False
         self._watched = False  # not to be tracked: it cannot be borrowed from, or uses userfaultfd itself
         self.engine = ""
@@ -122,7 +136,8 @@ class ProcessCapture:
     def prepare(self) -> None:
         """While it runs."""
         self._state.prepare()
-        self._look(procfs.read_maps(self.pid))
+        self._raw_map = procfs.read(self.pid, "maps")
+        self._look(procfs.parse_maps(self._raw_map))
         self._harvest = Harvest(self._shadow, complete=self._complete)
         self._dirty = NO_RANGES
         self._precopied = False
@@ -148,22 +163,26 @@ class ProcessCapture:
         self._address_space = procfs.auxv(self.pid)
         regions = procfs.read_maps(self.pid)
         if self._same(regions):
-            self._tracker.register(held.pagemap, join(self._eligible.values()), self._plan.regions)
+            self._tracker.register(join(self._eligible.values()), self._plan.regions)
 
     def secure(self, held: HeldProcess, engine: str) -> None:
         """While it is stopped: everything that would be lost when it runs on."""
-        self._look(procfs.read_maps(self.pid), stopped=True)
+        self._look_again()
         before = self._tracked
         written = NO_RANGES
         if self._tracker is not None:
             written = self._collect(held.pagemap)
-            if self._tracker.register(held.pagemap, join(self._eligible.values()), self._plan.regions):
-                self._look(procfs.read_maps(self.pid), stopped=True)  # new regions have become one with their neighbours
+            if len(self._unregistered) and self._tracker.register(self._unregistered, self._plan.regions):
+                self._look_again()  # new regions have become one with their neighbours
         self._steady = intersect(before, self._tracked)
         if self._precopied and not np.array_equal(before, self._tracked):
             self._harvest.keep_only(self._tracked)
-        dirty = join([written, self._dropped(held.pagemap), intersect(self._dirty, self._tracked)])
-        rest = {file: populated(held.pagemap, subtract(self._eligible[file], self._tracked), file=file) for file in (False, True)}
+        own, present = own_file_pages(held.pagemap, self._eligible[True])
+        dirty = join([written, self._dropped(present), intersect(self._dirty, self._tracked)])
+        rest = {
+            False: populated(held.pagemap, subtract(self._eligible[False], self._tracked), file=False),
+            True: subtract(own, self._tracked),
+        }
         self._child = self._freeze(held, engine, _size(dirty) + _size(rest[False]) + _size(rest[True]))
         shared = self._shared()
         if self._child is not None:
@@ -231,6 +250,13 @@ class ProcessCapture:
         self._unknown = {region.start for region in regions if known(region) is None}
         self._take(RegionMap(replace(region, flags=_own_flags(known(region) or ())) for region in regions))
 
+    def _look_again(self) -> None:
+        """While it is stopped. In most captures the map is still the one that prepare() saw, to the letter."""
+        raw = procfs.read(self.pid, "maps")
+        if raw != self._raw_map:
+            self._raw_map = raw
+            self._look(procfs.parse_maps(raw), stopped=True)
+
     def _known_flags(self, region: Region) -> tuple[str, ...] | None:
         """Flags of the part of an old region that a new one is; None if it is none."""
         old = self._plan.regions.find(region.start)
@@ -272,20 +298,19 @@ class ProcessCapture:
 
     def _collect(self, pagemap_fd: int) -> Ranges:
         assert self._tracker is not None
-        self._tracked, written = self._tracker.written(pagemap_fd, join(self._eligible.values()))
+        self._tracked, written, self._unregistered = self._tracker.written(pagemap_fd, join(self._eligible.values()))
         return written
 
-    def _dropped(self, pagemap_fd: int) -> Ranges:
+    def _dropped(self, present: Ranges) -> Ranges:
         """Tracked pages of file regions that had own content, at the last capture or when copied just now, and may have none now.
 
         MADV_DONTNEED leaves the mark of protection behind in file regions (mm/memory.c, zap_install_uffd_wp_if_needed), so the scan
         does not report them; and that mark looks like a page that is swapped out. All that are not in memory as own pages are read
-        again.
+        again. `present`: own pages of file regions that are in memory.
         """
         ranges = intersect(self._eligible[True], self._tracked)
         own = np.union1d(self._shadow.own_pages(ranges), self._harvest.secured(ranges))
-        still = page_numbers(populated(pagemap_fd, ranges, file=True, swapped=False))
-        return ranges_of_pages(own[~np.isin(own, still, assume_unique=True)])
+        return ranges_of_pages(own[~inside(own, present)])
 
     def _end_tracking(self) -> None:
         if self._tracker is not None:
