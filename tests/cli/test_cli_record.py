@@ -224,8 +224,8 @@ def test_run_passes_on_signals(cli: Cli) -> None:
     assert runner.stdout is not None
     assert runner.stdout.readline() == "ready\n"
     runner.send_signal(signal.SIGTERM)
-    runner.communicate()
-    assert runner.returncode == 5
+    _, err = runner.communicate()
+    assert runner.returncode == 5, err
 
 
 def test_run_of_nothing_is_what_a_shell_says(cli: Cli) -> None:

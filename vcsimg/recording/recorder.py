@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import select
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,11 +14,13 @@ from pathlib import Path
 from vcsimg.capture import Options, Session
 from vcsimg.errors import NoSuchProcess, ProcessChanged, UnsupportedProcess
 from vcsimg.image.records import Record
-from vcsimg.kernel import procfs
-from vcsimg.process.refusal import refusal
+from vcsimg.kernel import pidfd, procfs
+from vcsimg.process.refusal import refusal, unsupported_reason
 from vcsimg.recording.shield import Shield
 from vcsimg.source import revision_at
 from vcsimg.store import Repository, branch_name
+
+_EXIT_MILLISECONDS = 200
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,17 @@ class Recorder:
         self._repository = repository
         self.pid = pid
         try:
-            leader = int(procfs.status(pid)["Tgid"])
-            start = procfs.stat(pid).starttime
+            status, stat = procfs.status(pid), procfs.stat(pid)
             self.started_at = procfs.start_time(pid)
             self.name = procfs.comm(pid)
         except OSError:
             raise NoSuchProcess(pid) from None
+        if (reason := unsupported_reason(status, stat)) is not None:
+            raise UnsupportedProcess(pid, reason)
+        leader = int(status["Tgid"])
         if leader != pid:
             raise UnsupportedProcess(pid, f"it is a thread of process {leader}", remedy=f"Use {leader} instead.")
-        self.branch = repository.branch_of(pid, start, procfs.boot_id()) or branch_name(self.name, pid, self.started_at)
+        self.branch = repository.branch_of(pid, stat.starttime, procfs.boot_id()) or branch_name(self.name, pid, self.started_at)
         self._source = _source_of(pid, self.started_at)
         base = repository.tip(self.branch)
         self._session = Session(pid, options, repository.load, base)
@@ -95,19 +102,33 @@ class Recorder:
 
 @contextmanager
 def _explained(pid: int) -> Iterator[None]:
-    """A process can end between any two looks at /proc, and may forbid them: then say so."""
+    """A process can end between any two looks at it, and may forbid them: then say so. Which error the kernel gives for a process that is
+    ending depends on the call: ESRCH, ENOENT, ENOMEM (userfaultfd), …"""
     try:
         yield
     except OSError as error:
+        if _has_ended(pid):
+            raise ProcessChanged(pid, "it ended while it was being captured") from error
         of_process = str(error.filename or "").startswith("/proc/")
-        if isinstance(error, ProcessLookupError) or (of_process and isinstance(error, FileNotFoundError)):
-            reason = refusal(pid)
-            if isinstance(reason, (NoSuchProcess, UnsupportedProcess)):
-                raise reason from error
+        if error.errno in (errno.ESRCH, errno.ENOMEM) or (of_process and isinstance(error, FileNotFoundError)):
             raise ProcessChanged(pid, "a process below it ended while it was being captured") from error
         if of_process and isinstance(error, PermissionError):
             raise refusal(pid) from error
         raise
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process is gone or a zombie, or becomes one in a moment: it gives up its memory first."""
+    try:
+        descriptor = pidfd.open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(_EXIT_MILLISECONDS))
+    finally:
+        os.close(descriptor)
 
 
 def _source_of(pid: int, started_at: float) -> str | None:

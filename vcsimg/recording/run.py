@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from vcsimg.capture import Options
-from vcsimg.errors import VcsimgError
+from vcsimg.errors import ProcessError, VcsimgError
 from vcsimg.recording.follow import follow
 from vcsimg.recording.launch import launched
 from vcsimg.recording.recorder import Recorded, Recorder
@@ -44,7 +44,8 @@ def run(
                     on_error=on_error,
                 )
         except VcsimgError as error:
-            on_error(error)
+            if not isinstance(error, ProcessError) or process.poll() is None:
+                on_error(error)
         finally:
             status = process.wait()
     return status
