@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "restore": {"errors", "kernel", "process", "memory", "image"},
     "pot": {"errors", "kernel", "image", "restore"},
     "source": {"errors", "image"},
-    "recording": {"errors", "kernel", "process", "image", "capture", "store", "source"},
+    "recording": {"errors", "kernel", "process", "image", "capture", "restore", "store", "source"},
     "doctor": {"errors", "kernel", "process"},
 }
 
