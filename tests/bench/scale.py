@@ -116,7 +116,7 @@ def measure(history: History, scratch: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("captures", nargs="?", type=int, default=100_000)
+    parser.add_argument("captures", nargs="?", type=int, default=10_000)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vcsimg-scale-") as folder:

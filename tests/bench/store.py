@@ -1,0 +1,215 @@
+"""Bytes and time of stored captures, against what else keeps versions of a process: zstd --patch-from, restic, borg and git, given cores.
+
+python -m tests.bench.store [--json FILE] [--captures N]
+
+Each program is stopped, captured, dumped by gdb's gcore, and let go; eight times, half a second apart. The peers get the cores.
+Peers that are not installed are left out. Then a small process is captured many times: what the last capture costs, beside the tenth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+from tests.bench.capture import Target, build
+from tests.bench.harness import print_table, write_json
+from vcsimg.capture import Options
+from vcsimg.image.pages import ImageMemory
+from vcsimg.recording import Recorder
+from vcsimg.store import Repository
+
+CAPTURES = 8
+PORT = "7791"
+PYTHON = {
+    "python": "d={}\ni=0\nwhile 1:\n for _ in range(2000):\n  d['key%d'%i]=[i,str(i*7),{'a':i}]; i+=1\n time.sleep(.01)",
+    "sqlite": "import sqlite3,random\nc=sqlite3.connect(':memory:')\nc.execute('create table t(a integer primary key,b text,c real)')\n"
+    "c.execute('create index i on t(b)')\ni=0\nwhile 1:\n for _ in range(500):\n"
+    "  c.execute('insert into t values(?,?,?)',(i,'name %d'%random.randrange(10**6),random.random())); i+=1\n c.commit(); time.sleep(.01)",
+    "numpy": "import numpy as np\na=np.random.rand(600,600); b=np.random.rand(600,600)\n"
+    "while 1:\n b=np.tanh(a@b*.1); a[0]+=1; time.sleep(.02)",
+}
+
+
+@contextmanager
+def program(name: str, folder: Path) -> Iterator[int]:
+    """A workload that runs; gives its pid."""
+    started = []
+    if name == "redis":
+        server = subprocess.Popen(["redis-server", "--port", PORT, "--save", "", "--dir", folder], stdout=subprocess.DEVNULL)
+        started.append(server)
+        time.sleep(0.5)
+        fill = ["redis-benchmark", "-p", PORT, "-q", "-r", "200000", "-d", "64"]
+        subprocess.run([*fill, "-n", "200000", "-t", "set,lpush,hset,zadd", "-P", "16"], stdout=subprocess.DEVNULL, check=True)
+        load = [*fill, "-n", "100000", "-t", "set,get,incr,lpush,lpop,sadd,hset,zadd", "-l", "-c", "20"]
+        started.append(subprocess.Popen(load, stdout=subprocess.DEVNULL))
+    else:
+        started.append(subprocess.Popen([sys.executable, "-c", "import time\n" + PYTHON[name]]))
+    time.sleep(2)
+    yield started[0].pid
+    for process in reversed(started):
+        process.kill()
+        process.wait()
+
+
+def captured(name: str, folder: Path) -> dict[str, float]:
+    """Bytes and seconds a capture for one workload: ours and the peers'."""
+    cores: list[Path] = []
+    seconds, changed, written = [], 0, []
+    with (
+        Repository.init(folder / "repo") as repository,
+        program(name, folder) as pid,
+        Recorder(repository, pid, Options(scratch=folder)) as recorder,
+    ):
+        for _ in range(CAPTURES + 1):
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(0.05)
+            before = repository.bytes_written
+            recorded = recorder.capture()
+            written.append(repository.bytes_written - before)
+            subprocess.run(["gcore", "-o", folder / f"core{len(cores)}", str(pid)], check=True, capture_output=True)
+            cores.append(folder / f"core{len(cores)}.{pid}")
+            os.kill(pid, signal.SIGCONT)
+            if len(cores) > 1:
+                seconds.append(recorded.wall)
+                changed += recorded.pages_changed * 4096
+            time.sleep(0.5)
+    found = {
+        "changed_mb": changed / CAPTURES / 1e6,
+        "vcsimg": sum(written[1:]) / CAPTURES,
+        "vcsimg_s": statistics.mean(seconds),
+    }
+    for peer, run in PEERS.items():
+        if shutil.which(peer.split()[0]):
+            began = time.monotonic()
+            found[peer] = run(folder, cores) / CAPTURES
+            found[f"{peer}_s"] = (time.monotonic() - began) / len(cores)
+    return found
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _patch_from(folder: Path, cores: list[Path]) -> float:
+    total = 0
+    for old, new in pairwise(cores):
+        patch = folder / "patch.zst"
+        subprocess.run(["zstd", "-q", "-3", "--long=30", "-f", f"--patch-from={old}", new, "-o", patch], check=True)
+        total += patch.stat().st_size
+    return total
+
+
+def _each(folder: Path, cores: list[Path], store: Path, add: Callable[[Path], object]) -> float:
+    """Bytes that a store grows by from the second core on; every core under one name, as a backup tool sees it."""
+    first = 0
+    for index, core in enumerate(cores):
+        shutil.copyfile(core, folder / "core")
+        add(folder / "core")
+        first = first or (_size(store) if index == 0 else 0)
+    return _size(store) - first
+
+
+def _restic(folder: Path, cores: list[Path]) -> float:
+    environment = {**os.environ, "RESTIC_PASSWORD": "x", "RESTIC_REPOSITORY": str(folder / "restic")}
+    call = lambda *words: subprocess.run(["restic", "-q", *words], env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: E731
+    call("init")
+    return _each(folder, cores, folder / "restic", lambda core: call("backup", str(core)))
+
+
+def _borg(folder: Path, cores: list[Path]) -> float:
+    call = lambda *words: subprocess.run(["borg", *words], check=True, stdout=subprocess.DEVNULL)  # noqa: E731
+    call("init", "-e", "none", str(folder / "borg"))
+    return _each(folder, cores, folder / "borg", lambda core: call("create", f"{folder / 'borg'}::{time.time()}", str(core)))
+
+
+def _git(folder: Path, cores: list[Path]) -> float:
+    subprocess.run(["git", "init", "-q", folder / "git"], check=True)
+
+    def add(core: Path) -> None:
+        shutil.copyfile(core, folder / "git" / "core")
+        subprocess.run(["git", "-C", folder / "git", "add", "core"], check=True)
+
+    return _each(folder, cores, folder / "git" / ".git", add)
+
+
+PEERS = {"zstd --patch-from": _patch_from, "restic": _restic, "borg": _borg, "git add": _git}
+
+
+def many(captures: int, folder: Path) -> dict[str, float]:
+    """A small process, captured often: does the last capture cost what the tenth did, and can any be rebuilt as fast?"""
+    walls, most_packs = [], 0
+    ids = []
+    with (
+        Repository.init(folder / "repo") as repository,
+        Target(build(folder), 4) as target,
+        Recorder(repository, target.pid, Options(scratch=folder)) as recorder,
+    ):
+        for _ in range(captures):
+            target.dirty(1)
+            recorded = recorder.capture()
+            ids.append(recorded.commit)
+            walls.append(recorded.wall)
+            most_packs = max(most_packs, len(list((repository.path / "objects/pack").glob("*.pack"))))
+    reader = Repository.open(folder / "repo")
+
+    def rebuild(commit: str) -> float:
+        began = time.monotonic()
+        for process in reader.load(commit).processes:
+            assert isinstance(process.memory, ImageMemory)
+            for number in process.memory.pieces.numbers():
+                process.memory.pieces.piece(number)
+        return time.monotonic() - began
+
+    rebuilt = [min(rebuild(commit) for _ in range(3)) for commit in [*ids[:3], *ids[5 :: max(1, captures // 50)]]]
+    began = time.monotonic()
+    list(reader.log(limit=20))
+    return {
+        "captures": captures,
+        "tenth_ms": statistics.median(walls[5:15]) * 1e3,
+        "last_ms": statistics.median(walls[-10:]) * 1e3,
+        "p99_ms": sorted(walls)[int(len(walls) * 0.99)] * 1e3,
+        "log_20_ms": (time.monotonic() - began) * 1e3,
+        "most_packs": most_packs,
+        "fastest_rebuild_ms": min(rebuilt) * 1e3,
+        "slowest_rebuild_ms": max(rebuilt) * 1e3,
+        "bytes_a_capture": _size(folder / "repo" / "objects") / captures,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json")
+    parser.add_argument("--captures", type=int, default=2000)
+    options = parser.parse_args()
+    results: dict[str, object] = {}
+    rows = []
+    for name in ("redis", *PYTHON):
+        if name == "redis" and not shutil.which("redis-server"):
+            print("redis-server is not installed: left out")
+            continue
+        with tempfile.TemporaryDirectory(prefix="vcsimg-bench-") as folder:
+            found = captured(name, Path(folder))
+        results[name] = found
+        peers = [f"{found[peer] / 1e6:.2f}" if peer in found else "-" for peer in PEERS]
+        rows.append([name, f"{found['changed_mb']:.1f}", f"{found['vcsimg'] / 1e6:.3f}", *peers, f"{found['vcsimg_s'] * 1e3:.0f}"])
+    print_table("MB a capture, captures 0.5 s apart", ["program", "pages changed", "vcsimg", *PEERS, "ms for it"], rows)
+    with tempfile.TemporaryDirectory(prefix="vcsimg-bench-") as folder:
+        often = many(options.captures, Path(folder))
+    results["many"] = often
+    print_table("A small process, captured often", ["", "value"], [[name, f"{value:.1f}"] for name, value in often.items()])
+    write_json(options.json, "store", results)
+
+
+if __name__ == "__main__":
+    main()
