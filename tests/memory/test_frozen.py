@@ -102,10 +102,10 @@ def test_when_we_are_killed_the_child_ends_and_runs_nothing_of_the_program(layou
         if moment != "born":
             memory = SharedMemory(child, 1 << 20, linger=moment == "copying")
             if moment == "copying":
-                memory._window.post_one(layout.area, 1 << 20, memory._window._total - (1 << 20), store=False)
+                memory.window.post_one(layout.area, 1 << 20, memory.window._total - (1 << 20), store=False)
             elif moment == "parked":
                 memory.read(layout.area, 5)
-                wait_for(lambda: not memory.awake)
+                wait_for(lambda: not memory.window.awake)
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert os.WIFSIGNALED(in_child(until)[0])

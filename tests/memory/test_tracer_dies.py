@@ -100,7 +100,7 @@ def test_a_tracer_killed_while_the_thread_is_parked(layout: Layout) -> None:
     def parked() -> None:
         with hold(layout.pid) as held, SharedMemory(held, linger=False) as memory:
             memory.read(layout.area, 8)
-            wait_for(lambda: not memory.awake)
+            wait_for(lambda: not memory.window.awake)
             os.kill(os.getpid(), signal.SIGKILL)
 
     before = Path(f"/proc/{layout.pid}/maps").read_text()
@@ -119,7 +119,7 @@ def test_a_copy_that_is_under_way_is_finished(start: Start, store: bool) -> None
         with hold(layout.pid) as held, SharedMemory(held, size) as memory:
             buffer = memory.buffer(size)
             buffer[:] = b"w" * size
-            window = memory._window
+            window = memory.window
             window.post_one(layout.area, size, window._total - size, store=store)
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -103,7 +103,7 @@ def test_with_one_cpu_it_works_by_stopping(layout: Layout) -> None:
     try:
         with hold(layout.pid) as held, SharedMemory(held) as memory:
             assert memory.read(layout.area, layout.size) == layout.content(0, layout.size)
-            assert not memory.awake
+            assert not memory.window.awake
     finally:
         os.sched_setaffinity(0, cpus)
 
@@ -112,7 +112,7 @@ def test_without_lingering_the_thread_stops_after_each_command(layout: Layout) -
     with hold(layout.pid) as held, SharedMemory(held, linger=False) as memory:
         for offset in range(50):
             assert memory.read(layout.area + offset, 99) == layout.content(offset, 99)
-            wait_for(lambda: not memory.awake)
+            wait_for(lambda: not memory.window.awake)
 
 
 def test_lingering_is_given_up_when_commands_come_too_late_and_tried_again_when_asked(layout: Layout) -> None:
@@ -121,11 +121,11 @@ def test_lingering_is_given_up_when_commands_come_too_late_and_tried_again_when_
             pytest.skip("there is no second CPU to linger on")
         for _ in range(10):
             memory.read(layout.area, 8)
-            wait_for(lambda: not memory.awake)
-        assert not memory._window.lingers
-        memory.linger()
+            wait_for(lambda: not memory.window.awake)
+        assert not memory.window.lingers
+        memory.window.linger()
         memory.read(layout.area, 8)
-        assert memory._window.lingers
+        assert memory.window.lingers
 
 
 def test_a_stream_is_filled_ahead_and_can_be_left(layout: Layout) -> None:

@@ -1,11 +1,9 @@
 """The quickest way for each transfer, and the strongest one for what the quickest cannot do.
 
-                             up to                    larger
-    process runs             8 KiB  /proc/PID/mem     process_vm_readv; writes go on by /proc/PID/mem
-    held                     8 KiB  /proc/PID/mem     process_vm_readv, process_vm_writev
-    held, with a window      8 KiB  /proc/PID/mem     the window, where the memory's protection allows and while it is awake;
-                                                      from 512 KiB on in any case; otherwise process_vm
-    several ranges           the same, by their sum; a few tiny ranges one by one
+    process runs              up to 8 KiB by /proc/PID/mem; larger reads by process_vm_readv, writes of any size by /proc/PID/mem
+    held                      up to 8 KiB by /proc/PID/mem; otherwise process_vm_readv and process_vm_writev
+    held, with a window       anything through the window while it is awake, and from 512 KiB on in any case; otherwise as above
+    several ranges            the same, by their sum; up to two small ones one by one
 
 Memory that its protection hides is reached by /proc/PID/mem, and by ptrace words where an administrator has taken that right from
 /proc/PID/mem (`proc_mem.force_override`, Linux 6.12). Where the borders lie was measured: docs/memory.md.
@@ -28,7 +26,7 @@ from vcsimg.process import HeldProcess
 from vcsimg.process.frozen import FrozenChild
 
 SMALL = 8 << 10
-"""Up to here /proc/PID/mem is the quickest: no other way is called with so little ado."""
+"""Up to here /proc/PID/mem is the quickest of the system calls."""
 
 LARGE = 512 << 10
 """From here on the window is quicker even when its thread must be woken."""
@@ -95,6 +93,12 @@ class AutoMemory(Reader):
     def read_into(self, address: int, buffer: WritableBuffer) -> int:
         view = memoryview(buffer)  # type: ignore[arg-type]  # as in flat(), which would cost too much here
         total = view.nbytes
+        window = self._window
+        if window is not None and (window.window.awake or self._wakes(window, total)):
+            try:
+                return window.read_view(address, view if view.ndim == 1 and view.format == "B" else flat(view))
+            except AccessError as error:
+                return self._strongly(_read, address, flat(view), _reached(error))
         if total > SMALL:
             return self._read_large(address, flat(view))
         try:
@@ -104,30 +108,44 @@ class AutoMemory(Reader):
         return done if done == total and done else self._strongly(_read, address, flat(view), 0)
 
     def _read_large(self, address: int, view: memoryview) -> int:
-        quick = self._quick(address, view.nbytes, store=False)
-        if quick is None:
-            return self._strongly(_read, address, view, 0)
-        try:
-            return quick.read_into(address, view)
-        except AccessError as error:
-            return self._strongly(_read, address, view, _reached(error))
-        except (NotPermitted, UnsupportedKernel):
-            self._vm = None
-            return self._strongly(_read, address, view, 0)
+        done = 0
+        if self._vm is not None:
+            try:
+                return self._vm.read_into(address, view)
+            except AccessError as error:
+                done = error.done
+            except (NotPermitted, UnsupportedKernel):
+                self._vm = None
+        return self._strongly(_read, address, view, done)
 
     def write(self, address: int, data: Buffer) -> int:
         view = flat(data)
+        total = view.nbytes
+        window = self._window
+        if window is not None and (window.window.awake or self._wakes(window, total)):
+            try:
+                return window.write_view(address, view)
+            except AccessError as error:
+                return self._strongly(_write, address, view, _reached(error))
         # A running process may call exec at any time, and only /proc/PID/mem cannot reach the program after it.
-        quick = self._quick(address, view.nbytes, store=True) if view.nbytes > SMALL and self._held else None
-        if quick is None:
-            return self._strongly(_write, address, view, 0)
+        if total > SMALL and self._held:
+            return self._write_large(address, view)
         try:
-            return quick.write(address, view)
-        except AccessError as error:
-            return self._strongly(_write, address, view, _reached(error))
-        except (NotPermitted, UnsupportedKernel):
-            self._vm = None
-            return self._strongly(_write, address, view, 0)
+            done = os.pwrite(self._file, view, address)
+        except (OSError, OverflowError):
+            done = 0
+        return done if done == total and done else self._strongly(_write, address, view, done)
+
+    def _write_large(self, address: int, view: memoryview) -> int:
+        done = 0
+        if self._vm is not None:
+            try:
+                return self._vm.write(address, view)
+            except AccessError as error:
+                done = error.done
+            except (NotPermitted, UnsupportedKernel):
+                self._vm = None
+        return self._strongly(_write, address, view, done)
 
     def read_many(self, ranges: Ranges, buffer: WritableBuffer) -> int:
         view = flat(buffer)
@@ -159,28 +177,18 @@ class AutoMemory(Reader):
         self._window = self._vm = self._words = None
         self._file = -1
 
-    def _quick(self, address: int, total: int, *, store: bool) -> Reader | None:
-        """The quickest way for a large transfer; None: the strong one."""
-        window = self._window
-        if window is not None and self._pays(window, total) and window.spans.reach(address, total, store=store) == total:
-            return window
-        return self._vm
-
-    def _pays(self, window: SharedMemory, total: int) -> bool:
-        """Whether to use the window. Awake, it is the quickest from SMALL on; otherwise there is its thread to wake, which costs as much as
-        some hundred KiB. Whether it stays awake depends on how soon the next call comes, and on whether a CPU is free: from time to time
-        we find out."""
-        if window.awake:
-            self._pause = _FIRST_PAUSE
-            return True
+    def _wakes(self, window: SharedMemory, total: int) -> bool:
+        """Whether to use the window though its thread must be woken for it, which costs as much as copying some hundred KiB. Once
+        awake, it is the quickest way for any size; but whether it stays awake depends on how soon the next call comes, and on
+        whether a CPU is free: from time to time we find out."""
         if total >= LARGE:
             return True
         self._until_retry -= 1
         if self._until_retry > 0:
             return False
+        self._pause = _FIRST_PAUSE if window.window.lingers else min(2 * self._pause, _LONGEST_PAUSE)
         self._until_retry = self._pause
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-        window.linger()
+        window.window.linger()
         return True
 
     def _quick_for(self, ranges: RangeArray) -> Reader:
@@ -189,7 +197,7 @@ class AutoMemory(Reader):
         if total <= SMALL and len(ranges) <= FEW:
             return self._mem
         window = self._window
-        if window is not None and self._pays(window, total) and window.spans.readable(ranges) == len(ranges):
+        if window is not None and (window.window.awake or self._wakes(window, total)):
             return window
         return self._vm or self._mem
 

@@ -65,19 +65,11 @@ class SharedMemory(Reader):
         self.size = size
         self.spans = Spans(read_maps(source.pid))  # before the window is among them
         loan = FrozenLoan(source) if isinstance(source, FrozenChild) else source.borrow(thread)
-        self._window = Window(self.pid, loan, 2 * STAGING + size, linger=linger)
-        self._map = self._window.map
+        self.window = Window(self.pid, loan, 2 * STAGING + size, linger=linger)
+        self._map = self.window.map
         self._view = memoryview(self._map)
+        self._last = (0, 0)  # the span of the last read: the next is often in the same
         self._first = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
-
-    @property
-    def awake(self) -> bool:
-        """Whether the target still waits for the next call, so that it needs no system call."""
-        return self._window.awake
-
-    def linger(self) -> None:
-        """Let the target wait for the next calls again, if that was given up because none came in time."""
-        self._window.linger()
 
     def buffer(self, length: int, offset: int = 0) -> memoryview:
         """Bytes [offset, offset + length) of the window: reads into it and writes from it are not copied a second time.
@@ -90,30 +82,42 @@ class SharedMemory(Reader):
         return self._view[start : start + length]
 
     def read_into(self, address: int, buffer: WritableBuffer) -> int:
-        view = flat(buffer)
+        return self.read_view(address, flat(buffer))
+
+    def read_view(self, address: int, view: memoryview) -> int:
+        """read_into() for a flat view of bytes."""
         total = view.nbytes
-        check_range(self.pid, address, total)
-        reach = self.spans.reach(address, total, store=False)
+        low, high = self._last
+        if low <= address and address + total <= high:
+            reach = total
+        else:
+            reach, self._last = self.spans.reach(address, total, store=False)
         try:
+            if reach == total:
+                self._load(address, view)
+                return total
+            check_range(self.pid, address, total)
             self._load(address, view[:reach])
         except CopyCut as cut:
             raise AccessError(self.pid, address, total, cut.done, cut.errno) from None
-        if reach < total:
-            raise AccessError(self.pid, address, total, reach)
-        return total
+        raise AccessError(self.pid, address, total, reach)
 
     def write(self, address: int, data: Buffer) -> int:
-        view = flat(data)
+        return self.write_view(address, flat(data))
+
+    def write_view(self, address: int, view: memoryview) -> int:
+        """write() for a flat view of bytes."""
         total = view.nbytes
-        check_range(self.pid, address, total)
-        reach = self.spans.reach(address, total, store=True)
+        reach, _ = self.spans.reach(address, total, store=True)
         try:
+            if reach == total:
+                self._store(address, view)
+                return total
+            check_range(self.pid, address, total)
             self._store(address, view[:reach])
         except CopyCut as cut:
             raise AccessError(self.pid, address, total, cut.done, cut.errno) from None
-        if reach < total:
-            raise AccessError(self.pid, address, total, reach)
-        return total
+        raise AccessError(self.pid, address, total, reach)
 
     def read_many(self, ranges: Ranges, buffer: WritableBuffer) -> int:
         view = flat(buffer)
@@ -143,7 +147,7 @@ class SharedMemory(Reader):
         try:
             while posted is not None:
                 try:
-                    self._window.wait()
+                    self.window.wait()
                 except CopyCut as cut:
                     batch, posted = posted, None
                     raise failed_at(self.pid, batch, cut.done, cut.errno) from None
@@ -153,11 +157,11 @@ class SharedMemory(Reader):
                 yield filled
         finally:
             if posted is not None:
-                self._window.settle()
+                self.window.settle()
 
     def close(self) -> None:
         self._view.release()
-        self._window.close()
+        self.window.close()
 
     def _begin(self, batch: Ranges | None, room: int, part: int) -> RangeArray | None:
         if batch is None:
@@ -168,7 +172,7 @@ class SharedMemory(Reader):
             raise AccessError(self.pid, int(array[whole, 0]), int(array[whole, 1]), 0)
         if len(array) > cpu.RANGES_LIMIT:
             raise ValueError(f"{len(array)} ranges in a batch, the window has room for {cpu.RANGES_LIMIT}")
-        self._window.post(array, cpu.DATA + 2 * STAGING + part * room, store=False)
+        self.window.post(array, cpu.DATA + 2 * STAGING + part * room, store=False)
         return array
 
     def _place(self, view: memoryview) -> int | None:
@@ -179,7 +183,7 @@ class SharedMemory(Reader):
 
     def _load(self, address: int, view: memoryview) -> None:
         """Copy to a buffer. Raises CopyCut."""
-        window, total = self._window, view.nbytes
+        window, total = self.window, view.nbytes
         place = self._place(view)
         if place is not None:
             window.post_one(address, total, place, store=False)
@@ -206,7 +210,7 @@ class SharedMemory(Reader):
 
     def _store(self, address: int, view: memoryview) -> None:
         """Copy from a buffer. Raises CopyCut."""
-        window, total = self._window, view.nbytes
+        window, total = self.window, view.nbytes
         place = self._place(view)
         if place is not None:
             window.post_one(address, total, place, store=True)
@@ -235,9 +239,9 @@ class SharedMemory(Reader):
         for batch in split(ranges, STAGING if place is None else view.nbytes, cpu.RANGES_LIMIT):
             length = total_length(batch)
             here = cpu.DATA if place is None else place + done
-            self._window.post(batch, here, store=False)
+            self.window.post(batch, here, store=False)
             try:
-                self._window.wait()
+                self.window.wait()
             except CopyCut as cut:
                 if place is None:
                     view[done : done + cut.done] = self._view[here : here + cut.done]

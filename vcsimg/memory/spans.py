@@ -21,11 +21,13 @@ class Spans:
         self._writable = _joined([region for region in plain if region.perms[:2] == "rw"])
         self._readable_edges = tuple(np.array([0, *edges], np.uint64) for edges in self._readable)
 
-    def reach(self, address: int, length: int, *, store: bool) -> int:
-        """How many bytes from `address` on can be reached without a gap, at most `length`."""
+    def reach(self, address: int, length: int, *, store: bool) -> tuple[int, tuple[int, int]]:
+        """How many bytes from `address` on can be reached without a gap, at most `length`; and the span that has them: [start, end)."""
         starts, ends = self._writable if store else self._readable
         index = bisect_right(starts, address) - 1
-        return max(0, min(length, ends[index] - address)) if index >= 0 else 0
+        if index < 0 or address >= ends[index]:
+            return 0, (0, 0)
+        return min(length, ends[index] - address), (starts[index], ends[index])
 
     def readable(self, ranges: RangeArray) -> int:
         """How many of the ranges, from the first on, can be read whole."""
