@@ -170,6 +170,27 @@ def test_git_commands_and_the_diff_driver(history: Cli) -> None:
     assert "not" in history("textconv", "bin/vcsimg", status=1).stderr
 
 
+def test_fsck_names_damage_and_saves_the_rest(cli: Cli, start: Start) -> None:
+    target = start("demo_exchange", 60)
+    target.line()
+    for _ in range(2):
+        cli("capture", target.pid)
+    assert cli("fsck").stdout == "2 captures checked, 0 damaged, 0 findings\n"
+    name = next(path for path in cli.git("diff", "--name-only", "HEAD~1", "HEAD").split() if path.endswith(".xor"))
+    git = ["git", "-C", str(cli.repo), "cat-file", "blob", f"HEAD:{name}"]
+    blob = subprocess.run(git, check=True, capture_output=True).stdout
+    for pack in (cli.repo / "objects" / "pack").glob("*.pack"):
+        content = pack.read_bytes()
+        if blob in content:
+            pack.chmod(0o600)
+            pack.write_bytes(content.replace(blob, blob[:-1] + bytes([blob[-1] ^ 1])))
+    told = json.loads(cli("fsck", "--json", "--salvage", cli.folder / "saved", status=1).stdout)
+    assert told["damaged"] == cli.git("rev-parse", "HEAD").split()
+    assert told["findings"]
+    assert told["salvaged"] == 1
+    assert len(cli.json("log", "--all", "--repo", cli.folder / "saved")) == 1
+
+
 def test_version_and_doctor_speak_to_programs(cli: Cli) -> None:
     assert cli("--version").stdout == f"vcsimg {cli.json('version')['vcsimg']}\n"
     checks = {check["name"]: check for check in cli.json("doctor")}

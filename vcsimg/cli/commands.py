@@ -20,6 +20,7 @@ _COMMANDS = {
     "diff": "diff",
     "checkout": "checkout",
     "restore": "restore",
+    "fsck": "fsck",
     "doctor": "doctor",
     "textconv": "textconv",
     "version": "version",
