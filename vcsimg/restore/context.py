@@ -37,7 +37,8 @@ class RestoreOptions:
 @dataclass
 class Context:
     """`root`: the folder that is the root of the processes, as we see it; `notes`: what is other than it was, a sentence each.
-    `pids`: our ids of the processes, by theirs; `pipes`: both ends of each, by device and inode; `sockets`: by inode."""
+    `pids`: our ids of the processes, by theirs; `pipes`: both ends of each, by device and inode; `taken`: those that
+    are given away already; `sockets`: by inode."""
 
     snapshot: Snapshot
     options: RestoreOptions
@@ -46,6 +47,7 @@ class Context:
     notes: list[str] = field(default_factory=list)
     pids: dict[int, int] = field(default_factory=dict)
     pipes: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    taken: set[tuple[tuple[str, int], int]] = field(default_factory=set)
     sockets: dict[int, int] = field(default_factory=dict)
     owned: list[int] = field(default_factory=list)
 

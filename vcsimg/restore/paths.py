@@ -88,10 +88,12 @@ def _deleted(context: Context, process: Process, file: File, what: str) -> int:
     own = context.objects.get(key)
     if own is None:
         files = files_of(process)
-        if file.content is None or files.size(file.content) is None:
+        known = file.content is not None and files.size(file.content) is not None
+        if not known and file.size:
             raise RestoreError(what, "it was deleted, and the image does not hold its content")
         own = context.objects.make(key, os.path.basename(file.path) or "deleted", 0)
-        copy(file.content, files, own)
+        if known and file.content is not None:
+            copy(file.content, files, own)
     fd = os.open(f"/proc/self/fd/{own}", _flags(file) & ~(os.O_NOFOLLOW | os.O_DIRECT))
     os.lseek(fd, file.position, os.SEEK_SET)
     return fd

@@ -48,15 +48,19 @@ def make_pipe(context: Context, process: Process, file: File) -> int | None:
                     "the other end of the pipe belongs to no process of the image",
                     option="--outside close",
                 )
-        ends = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        packets = file.flags & os.O_DIRECT
+        ends = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK | packets)
         context.pipes[key] = ends
         context.own(ends[0])
         context.own(ends[1])
         _fill(context, file, ends[1])
     mode = file.flags & _O_ACCMODE
-    flags = file.flags & (_O_ACCMODE | os.O_NONBLOCK | os.O_DIRECT)
-    # Non-blocking for the time of opening: the other end may not be there yet.
-    return os.open(f"/proc/self/fd/{ends[mode != os.O_RDONLY]}", flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    end = int(mode != os.O_RDONLY)
+    if mode != os.O_RDWR and (key, end) not in context.taken:
+        context.taken.add((key, end))
+        return os.dup(ends[end])
+    # Another open file for the same end. Non-blocking for the time of opening: the other end may not be there yet.
+    return os.open(f"/proc/self/fd/{ends[end]}", mode | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _fill(context: Context, file: File, writer: int) -> None:
@@ -75,9 +79,11 @@ def _fill(context: Context, file: File, writer: int) -> None:
                     context.notes.append(f"process {process.pid} fd {pipe.fd}: the pipe holds fewer bytes than it did")
             if pipe.queued is None:
                 continue
+            if pipe.queued and file.flags & os.O_DIRECT:
+                raise RestoreError(
+                    f"process {process.pid} fd {pipe.fd} ({file.path})", "packets that wait in a pipe cannot be put in yet"
+                )
             parts = [part.data for part in select(section, PipeData) if part.fd == pipe.fd]
-            if len(parts) > 1:
-                fcntl.fcntl(writer, fcntl.F_SETFL, os.O_NONBLOCK | os.O_DIRECT)
             for part in parts:
                 if os.write(writer, part) != len(part):
                     raise RestoreError(f"process {process.pid} fd {pipe.fd}", "the pipe is too small for what waited in it")

@@ -144,11 +144,27 @@ def _area(remote: Remote, thread: Thread) -> bytes:
     return thread.xsave[:size].ljust(size, b"\0")
 
 
+_LOAD_NUMBER = 0xB8
+"""mov eax, imm32"""
+_LOOK_BACK = 40
+_CONTINUED = frozenset(NR[name] for name in ("poll", "nanosleep", "clock_nanosleep", "futex"))
+"""Calls that the kernel continues by restart_syscall(2)."""
+
+
+def _loaded_number(skeleton: Skeleton, instruction: int) -> int | None:
+    """The system call that code before a `syscall` instruction asks for, as C libraries write it; None where it cannot be seen."""
+    code = os.pread(skeleton.memory, _LOOK_BACK, instruction - _LOOK_BACK)
+    for at in range(len(code) - 5, -1, -1):
+        if code[at] == _LOAD_NUMBER and int.from_bytes(code[at + 1 : at + 5], "little") in _CONTINUED:
+            return int.from_bytes(code[at + 1 : at + 5], "little")
+    return None
+
+
 def _registers(skeleton: Skeleton, thread: Thread) -> RegisterBuffer:  # type: ignore[valid-type]
     values = dict(thread.registers)
     error = WORD - values["rax"]
     if values["orig_rax"] != NO_SYSTEM_CALL and error == ERESTART_RESTARTBLOCK:
-        _begin_again(thread, values)
+        _begin_again(skeleton, thread, values)
     if values["orig_rax"] == NO_SYSTEM_CALL:
         for area in select(thread.records, items.Rseq):
             configuration = ptrace.RseqConfiguration(area.address, area.size, area.signature, area.flags, 0)
@@ -158,12 +174,14 @@ def _registers(skeleton: Skeleton, thread: Thread) -> RegisterBuffer:  # type: i
     return RegisterBuffer(*(values[name] % WORD for name in REGISTERS))
 
 
-def _begin_again(thread: Thread, values: dict[str, int]) -> None:
+def _begin_again(skeleton: Skeleton, thread: Thread, values: dict[str, int]) -> None:
     """What the kernel knew of the rest of a wait (struct restart_block) is lost: the call starts again from its arguments."""
     number = values["orig_rax"]
     if number == NR["restart_syscall"]:
         calls = select(thread.records, items.Call)
         original = calls[0].original if calls else None
+        if original is None:
+            original = _loaded_number(skeleton, values["rip"] - len(SYSCALL))
         if original is None:
             values["rax"] = WORD - _EINTR
             values["orig_rax"] = NO_SYSTEM_CALL

@@ -1,0 +1,68 @@
+"""Programs that verify themselves: captured alive, killed, restored, as whoever runs the tests and as an ordinary user."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import compile_target
+from tests.restore.reviving import capture, capture_and_revive, revive
+
+PROGRAMS = ("plain", "threads", "signals", "files", "events", "memory")
+ROOT = Path(__file__).parent.parent.parent
+
+
+def program(name: str) -> Path:
+    return compile_target(f"restore_{name}")
+
+
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if name != "events" or os.getuid() == 0])
+def test_program_finds_everything_as_it_was(name: str, tmp_path: Path) -> None:
+    assert capture_and_revive([program(name)], tmp_path) == ("verified\n", 42)
+
+
+# Not events: without privilege the kernel does not tell what an inotify descriptor watches.
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if name != "events"])
+def test_as_an_ordinary_user(name: str, tmp_path: Path, as_nobody: list[str]) -> None:
+    done = as_user(as_nobody, tmp_path, [program(name)])
+    assert (done.stdout, done.returncode) == ("verified\n\n42\n", 0), done.stderr
+
+
+def as_user(prefix: list[str], folder: Path, command: list[str | Path]) -> subprocess.CompletedProcess[str]:
+    """capture_and_revive() as another user, in a folder that is theirs."""
+    for above in (folder, *folder.parents[:2]):
+        above.chmod(0o755)
+    home = folder / "home"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
+    words = [*prefix, sys.executable, "-m", "tests.restore.reviving", home, *command]
+    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(list(map(str, words)), capture_output=True, text=True, cwd=ROOT, env=environment, timeout=60)
+
+
+def test_static_program(tmp_path: Path) -> None:
+    assert capture_and_revive([compile_target("restore_plain", "-static")], tmp_path) == ("verified\n", 42)
+
+
+def test_two_at_once_beside_the_first(tmp_path: Path) -> None:
+    captured = capture([program("threads")], tmp_path)
+    try:
+        copies = [revive(captured.repository, captured.commit) for _ in range(2)]
+        assert [copy.finish() for copy in copies] == [("verified\n", 42)] * 2
+        captured.process.communicate(b"go\n")
+        assert captured.process.returncode == 42
+    finally:
+        captured.kill()
+
+
+def test_registers_of_a_running_loop(tmp_path: Path) -> None:
+    signal = tmp_path / "go"
+    captured = capture([program("plain"), "spin", signal], tmp_path)
+    captured.kill()
+    revived = revive(captured.repository, captured.commit)
+    signal.touch()
+    assert revived.finish() == ("verified\n", 42)
