@@ -39,6 +39,9 @@ class Captured:
             for pid in [*reversed(procfs.descendants(self.pid)), self.pid]:
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
 
 
 def capture(command: Sequence[str | Path], folder: Path, **options: object) -> Captured:

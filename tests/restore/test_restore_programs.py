@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import compile_target
 from tests.restore.reviving import capture, capture_and_revive, revive
+from vcsimg.capture import Options
+from vcsimg.errors import HostileImage, RestoreError
+from vcsimg.kernel import procfs
+from vcsimg.recording import Recorder
+from vcsimg.restore import restore
 
 PROGRAMS = ("plain", "threads", "signals", "files", "events", "memory")
 ROOT = Path(__file__).parent.parent.parent
@@ -66,3 +72,65 @@ def test_registers_of_a_running_loop(tmp_path: Path) -> None:
     revived = revive(captured.repository, captured.commit)
     signal.touch()
     assert revived.finish() == ("verified\n", 42)
+
+
+@pytest.mark.parametrize("name", ["sockets", "tree", "interpreter"])
+def test_script_finds_everything_as_it_was(name: str, tmp_path: Path) -> None:
+    script = Path(__file__).parent / "programs" / f"{name}.py"
+    assert capture_and_revive([sys.executable, script], tmp_path) == ("verified\n", 42)
+
+
+def test_tree_as_an_ordinary_user(tmp_path: Path, as_nobody: list[str]) -> None:
+    script = Path(__file__).parent / "programs" / "tree.py"
+    interpreter = Path("/usr/bin/python3")  # ours may lie where only we may go
+    if not interpreter.exists():
+        pytest.skip("no interpreter for everybody")
+    done = as_user(as_nobody, tmp_path, [interpreter, script])
+    assert done.stdout == "verified\n\n42\n", done.stderr
+
+
+def test_captures_of_a_restored_process_continue_its_history(tmp_path: Path) -> None:
+    captured = capture([program("plain")], tmp_path)
+    captured.kill()
+    revived = revive(captured.repository, captured.commit)
+    with Recorder(captured.repository, revived.restored.pid, Options(scratch=tmp_path)) as recorder:
+        recorded = recorder.capture()
+    assert recorded.branch == revived.branch
+    assert captured.repository.capture(recorded.commit).parents == (captured.commit,)
+    assert revived.finish() == ("verified\n", 42)
+
+
+def test_poke_changes_what_it_goes_on_with(tmp_path: Path) -> None:
+    captured = capture([program("plain")], tmp_path)
+    captured.kill()
+    process = captured.repository.load(captured.commit).processes[0]
+    heap = next(process.regions.named("[heap]"))
+    assert process.memory is not None
+    at = heap.start + process.memory.read(heap.start, heap.end - heap.start).index(b"\0" * 64)
+    revived = revive(captured.repository, captured.commit, pokes={at: b"poked"})
+    try:
+        with open(f"/proc/{revived.restored.pid}/mem", "rb", buffering=0) as memory:
+            assert os.pread(memory.fileno(), 5, at) == b"poked"
+    finally:
+        revived.close()
+
+
+def test_an_instruction_pointer_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+    captured = capture([program("plain")], tmp_path)
+    captured.kill()
+    snapshot = captured.repository.load(captured.commit)
+    process = snapshot.processes[0]
+    thread = replace(process.threads[0], registers={**process.threads[0].registers, "rip": 4096})
+    with pytest.raises(HostileImage, match="instruction pointer"):
+        restore(replace(snapshot, processes=(replace(process, threads=(thread,)),)))
+
+
+def test_a_failure_half_way_leaves_nothing(tmp_path: Path) -> None:
+    captured = capture([program("files")], tmp_path)
+    captured.kill()
+    (tmp_path / "folder" / "file").unlink()
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(RestoreError, match="folder/file"):
+        revive(captured.repository, captured.commit)
+    assert not procfs.children(os.getpid())
+    assert set(os.listdir("/proc/self/fd")) == before
