@@ -18,7 +18,7 @@ from collections.abc import Callable
 from vcsimg.errors import AccessError, BorrowError, NotPermitted, UnsupportedKernel
 from vcsimg.kernel import features
 from vcsimg.memory.proc import ProcMemory
-from vcsimg.memory.protocol import Buffer, RangeArray, Ranges, Reader, WritableBuffer, as_ranges, flat, locate, total_length
+from vcsimg.memory.protocol import Buffer, RangeArray, Reader, WritableBuffer, flat, locate, total_length
 from vcsimg.memory.shared import SharedMemory
 from vcsimg.memory.vm import VmMemory
 from vcsimg.memory.words import PtraceMemory
@@ -147,13 +147,12 @@ class AutoMemory(Reader):
                 self._vm = None
         return self._strongly(_write, address, view, done)
 
-    def read_many(self, ranges: Ranges, buffer: WritableBuffer) -> int:
-        view = flat(buffer)
-        rest = as_ranges(self.pid, ranges, view.nbytes)
+    def read_ranges(self, ranges: RangeArray, view: memoryview) -> int:
+        rest = ranges
         done = 0
         while len(rest):
             try:
-                return done + self._quick_for(rest).read_many(rest, view[done:])
+                return done + self._quick_for(rest).read_ranges(rest, view[done:])
             except AccessError as error:
                 at = error.earlier + _reached(error)
             except (NotPermitted, UnsupportedKernel):

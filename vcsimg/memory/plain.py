@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vcsimg.errors import AccessError
-from vcsimg.memory.protocol import Buffer, Ranges, Reader, WritableBuffer, as_ranges, check_range, flat, read_one_by_one
+from vcsimg.memory.protocol import Buffer, Reader, WritableBuffer, check_range, flat
 
 
 class BytesMemory(Reader):
@@ -31,10 +31,6 @@ class BytesMemory(Reader):
             part[:] = view[done : done + len(part)]
             done += len(part)
         return self._whole(address, view.nbytes, done)
-
-    def read_many(self, ranges: Ranges, buffer: WritableBuffer) -> int:
-        view = flat(buffer)
-        return read_one_by_one(self, as_ranges(self.pid, ranges, view.nbytes).tolist(), view)
 
     def close(self) -> None:
         pass

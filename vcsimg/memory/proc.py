@@ -11,7 +11,7 @@ import errno
 import os
 
 from vcsimg.errors import AccessError, NoSuchProcess, NotPermitted, ProcessChanged
-from vcsimg.memory.protocol import Buffer, Ranges, Reader, WritableBuffer, as_ranges, check_range, flat, read_one_by_one
+from vcsimg.memory.protocol import Buffer, Reader, WritableBuffer, check_range, flat
 
 
 def open_memory_file(pid: int) -> int:
@@ -80,10 +80,6 @@ class ProcMemory(Reader):
                 raise process_gone(self.pid)
             done += step
         return total
-
-    def read_many(self, ranges: Ranges, buffer: WritableBuffer) -> int:
-        view = flat(buffer)
-        return read_one_by_one(self, as_ranges(self.pid, ranges, view.nbytes).tolist(), view)
 
     def alive(self, address: int = 0) -> bool:
         """Whether the address space that this file was opened for still exists. Quicker with an address that can be read."""

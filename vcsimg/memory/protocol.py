@@ -72,11 +72,24 @@ class Reader:
     def write(self, address: int, data: Buffer) -> int:
         raise NotImplementedError
 
-    def read_many(self, ranges: Ranges, buffer: WritableBuffer) -> int:
-        raise NotImplementedError
+    def read_ranges(self, ranges: RangeArray, view: memoryview) -> int:
+        """read_many() for ranges that are checked, and a flat view of bytes."""
+        done = 0
+        for address, length in ranges.tolist():
+            try:
+                self.read_into(address, view[done : done + length])
+            except AccessError as error:
+                raise AccessError(self.pid, address, length, error.done, error.errno, earlier=done) from None
+            done += length
+        return done
 
     def close(self) -> None:
         raise NotImplementedError
+
+    def read_many(self, ranges: Ranges, buffer: WritableBuffer) -> int:
+        """Read ranges into consecutive parts of the buffer, which has room for all; returns how many bytes. Errors: see Memory."""
+        view = flat(buffer)
+        return self.read_ranges(as_ranges(self.pid, ranges, view.nbytes), view)
 
     def read(self, address: int, length: int) -> bytes:
         """The bytes [address, address + length). Raises AccessError as `read_into` does, also for a length that no memory can have."""
@@ -182,15 +195,3 @@ def failed_at(pid: int | None, ranges: RangeArray, done: int, error: int) -> Acc
     index, part = locate(ranges, done)
     address, length = (int(number) for number in ranges[index])
     return AccessError(pid, address, length, part, error, earlier=done - part)
-
-
-def read_one_by_one(memory: Reader, ranges: list[list[int]], view: memoryview) -> int:
-    """`read_many` for a backend that has no call for several ranges."""
-    done = 0
-    for address, length in ranges:
-        try:
-            memory.read_into(address, view[done : done + length])
-        except AccessError as error:
-            raise AccessError(memory.pid, address, length, error.done, error.errno, earlier=done) from None
-        done += length
-    return done

@@ -119,16 +119,14 @@ class SharedMemory(Reader):
             raise AccessError(self.pid, address, total, cut.done, cut.errno) from None
         raise AccessError(self.pid, address, total, reach)
 
-    def read_many(self, ranges: Ranges, buffer: WritableBuffer) -> int:
-        view = flat(buffer)
-        array = as_ranges(self.pid, ranges, view.nbytes)
-        whole = self.spans.readable(array)
+    def read_ranges(self, ranges: RangeArray, view: memoryview) -> int:
+        whole = self.spans.readable(ranges)
         try:
-            done = self._load_many(array[:whole], view)
+            done = self._load_many(ranges[:whole], view)
         except CopyCut as cut:
-            raise failed_at(self.pid, array, cut.done, cut.errno) from None
-        if whole < len(array):
-            address, length = (int(number) for number in array[whole])
+            raise failed_at(self.pid, ranges, cut.done, cut.errno) from None
+        if whole < len(ranges):
+            address, length = (int(number) for number in ranges[whole])
             try:
                 self.read_into(address, view[done : done + length])
             except AccessError as error:

@@ -13,14 +13,14 @@ from vcsimg.kernel.vmio import IOV_MAX, process_vm_readv, process_vm_writev
 from vcsimg.memory.proc import ProcMemory, process_gone
 from vcsimg.memory.protocol import (
     Buffer,
-    Ranges,
+    RangeArray,
     Reader,
     WritableBuffer,
-    as_ranges,
     check_range,
     failed_at,
     flat,
     locate,
+    total_length,
 )
 
 
@@ -75,23 +75,21 @@ class VmMemory(Reader):
         self._check(address)
         return total
 
-    def read_many(self, ranges: Ranges, buffer: WritableBuffer) -> int:
-        view = flat(buffer)
-        array = as_ranges(self.pid, ranges, view.nbytes)
-        total = int(array[:, 1].sum())
+    def read_ranges(self, ranges: RangeArray, view: memoryview) -> int:
+        total = total_length(ranges)
         if not total:
             return 0
         local = writable_address(view)
         done = 0
-        rest = array
+        rest = ranges
         while done < total:
             batch = rest[:IOV_MAX]
             self._words[0] = local + done
-            self._words[1] = wanted = int(batch[:, 1].sum())
+            self._words[1] = wanted = total_length(batch)
             try:
                 moved = process_vm_readv(self.pid, self._local, 1, batch.ctypes.data, len(batch))
             except OSError as error:
-                raise self._failed(failed_at(self.pid, array, done, error.errno or errno.EFAULT)) from None
+                raise self._failed(failed_at(self.pid, ranges, done, error.errno or errno.EFAULT)) from None
             done += moved
             if moved == wanted:
                 rest = rest[IOV_MAX:]
@@ -100,7 +98,7 @@ class VmMemory(Reader):
                 rest = rest[index:].copy()
                 rest[0, 0] += np.uint64(part)
                 rest[0, 1] -= np.uint64(part)
-        self._check(int(array[0, 0]))
+        self._check(int(ranges[0, 0]))
         return total
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from vcsimg.errors import AccessError, NotPermitted, VcsimgError
 from vcsimg.kernel.procfs import stat as read_stat
 from vcsimg.kernel.ptrace import call, request
 from vcsimg.memory.proc import process_gone
-from vcsimg.memory.protocol import Buffer, Ranges, Reader, WritableBuffer, as_ranges, check_range, flat, read_one_by_one
+from vcsimg.memory.protocol import Buffer, Reader, WritableBuffer, check_range, flat
 
 WORD = sizeof(c_ulong)
 
@@ -65,10 +65,6 @@ class PtraceMemory(Reader):
         except OSError as error:
             raise self._failed(address, total, done, error) from None
         return total
-
-    def read_many(self, ranges: Ranges, buffer: WritableBuffer) -> int:
-        view = flat(buffer)
-        return read_one_by_one(self, as_ranges(self.pid, ranges, view.nbytes).tolist(), view)
 
     def close(self) -> None:
         pass
