@@ -244,7 +244,9 @@ def test_interrupted_captures_leave_target_and_repository_whole(cli: Cli, start:
         except subprocess.TimeoutExpired:
             capture.send_signal(signal.SIGINT)
         _, err = capture.communicate()
-        assert (capture.returncode, err.strip()) in ((0, ""), (130, ""))
+        assert capture.returncode in (0, 130)
+        # What an interrupted capture knew of waiting threads is lost, and the next one says so.
+        assert all(line.startswith("not saved: ") for line in err.split("\n") if line), err
     assert "TracerPid:\t0" in Path(f"/proc/{target.pid}/status").read_text()
     threads = [Path(f"/proc/{target.pid}/task/{tid}/stat").read_text() for tid in os.listdir(f"/proc/{target.pid}/task")]
     assert not any(text.rpartition(")")[2].split()[0] in "Tt" for text in threads)
