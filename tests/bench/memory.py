@@ -6,6 +6,9 @@ the machine can do at all. Buffers are used again and again, so up to some MiB t
 The shared window has three rows. Reading into the window itself, and writing from it: its purpose. Into a buffer elsewhere: a
 second copy. "one stop a copy": the thread is stopped and started again for each copy, as the paper has it. PTRACE_PEEKDATA is
 measured in a C program too, to tell what Python adds. Beyond 1 MiB, ptrace words are not measured: a word costs what it cost before.
+
+Then a frozen child is read from end to end, piece by piece, as a capture does, and each piece is used: dropped, or compressed as a
+XOR with few changed bytes, or compressed as it is. The window's time includes opening and closing it.
 """
 
 from __future__ import annotations
@@ -19,13 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zstandard
 
 from tests.bench.harness import best_seconds, context_switches, print_table, size_name, write_json
 from tests.bench.plot import line_plots
 from tests.conftest import Target, compile_target
 from tests.memory.conftest import Layout, layout_of
 from vcsimg.memory import AutoMemory, Memory, ProcMemory, PtraceMemory, SharedMemory, VmMemory
+from vcsimg.memory.protocol import Reader
 from vcsimg.process import HeldProcess, hold
+from vcsimg.process.frozen import fork_frozen
 
 MIB = 1 << 20
 SIZES = [8, 64, 4 << 10, 64 << 10, MIB, 8 * MIB, 64 * MIB]
@@ -34,6 +40,8 @@ PAGE = 4096
 PAGES = 512
 AREA = 96 * MIB
 WORDS_LIMIT = MIB
+PIECE = 2 * MIB
+FROZEN = 256 * MIB
 
 Results = dict[str, dict[str, Any]]
 Seconds = dict[str, dict[str, float]]
@@ -109,6 +117,59 @@ def look_at_all(memory: Memory, layout: Layout, buffer: memoryview) -> float:
     return best_seconds(both)
 
 
+def pieces_of(layout: Layout, share: int) -> list[np.ndarray]:
+    """Ranges of each piece of FROZEN bytes: one page in `share`, scattered, or all of it."""
+    chosen = random.Random(2)
+    pieces = []
+    for start in range(layout.area, layout.area + FROZEN, PIECE):
+        if share == 1:
+            pieces.append(np.array([(start, PIECE)], np.uint64))
+        else:
+            pages = sorted(chosen.sample(range(PIECE // PAGE), PIECE // PAGE // share))
+            pieces.append(np.array([(start + page * PAGE, PAGE) for page in pages], np.uint64))
+    return pieces
+
+
+def measure_frozen(layout: Layout) -> dict[str, dict[str, float]]:
+    """Seconds to read a frozen child and use what was read, by what is done with it and by the way."""
+    with hold(layout.pid) as held:
+        child = fork_frozen(held)
+    scratch = np.empty(PIECE, np.uint8)
+    compressor = zstandard.ZstdCompressor(level=1)
+
+    def drop(view: memoryview) -> None:
+        pass
+
+    def compress_difference(view: memoryview) -> None:
+        new = np.frombuffer(view, np.uint8)
+        difference = np.bitwise_xor(new, new, out=scratch[: len(new)])
+        difference[::997] = 1
+        compressor.compress(difference)
+
+    def compress(view: memoryview) -> None:
+        compressor.compress(view)
+
+    ways: dict[str, Callable[[], Reader]] = {
+        "/proc/PID/mem": lambda: ProcMemory(child.pid),
+        "process_vm": lambda: VmMemory(child.pid, stopped=True),
+        "window, filled ahead": lambda: SharedMemory(child, 2 * PIECE),
+    }
+    found: dict[str, dict[str, float]] = {}
+    for share, pages in ((1, "all pages"), (10, "1 page in 10")):
+        pieces = pieces_of(layout, share)
+        for use, what in ((drop, "dropped"), (compress_difference, "XOR, zstd"), (compress, "zstd")):
+            for name, opened in ways.items():
+
+                def read(opened: Callable[[], Reader] = opened, use: Callable[[memoryview], None] = use) -> None:
+                    with opened() as memory:
+                        for view in memory.stream(pieces):  # noqa: B023
+                            use(view)
+
+                found.setdefault(f"{pages}, {what}", {})[name] = best_seconds(read)
+    child.close()
+    return found
+
+
 def best_of(passes: int) -> Results:
     """The smallest of each number: the machine may do other things meanwhile, and never for the whole time."""
     merged = run()
@@ -162,7 +223,18 @@ def run() -> Results:
                 memory.close()
     finally:
         target.end()
-    return {"read": reads, "write": writes, "context_switches_per_mib": per_mib, "read_1_mib_and_sum": looked}
+    target = Target(compile_target("mem_layout"), str(FROZEN))
+    try:
+        frozen = measure_frozen(layout_of(target))
+    finally:
+        target.end()
+    return {
+        "read": reads,
+        "write": writes,
+        "context_switches_per_mib": per_mib,
+        "read_1_mib_and_sum": looked,
+        "frozen_child": frozen,
+    }
 
 
 def rate(seconds: float, size: int) -> str:
@@ -182,6 +254,10 @@ def report(results: Results) -> None:
     print_table("context switches for each MiB, both processes", ["", "switches"], rows)
     rows = [[way, rate(seconds, MIB)] for way, seconds in results["read_1_mib_and_sum"].items()]
     print_table("read a MiB and add up its words", ["", "together"], rows)
+    frozen = results["frozen_child"]
+    ways = list(next(iter(frozen.values())))
+    rows = [[use, *(f"{times[way] * 1e3:.1f} ms" for way in ways)] for use, times in frozen.items()]
+    print_table(f"a frozen child of {size_name(FROZEN)}, read and used", ["", *ways], rows)
 
 
 def plot(results: Results) -> str:
