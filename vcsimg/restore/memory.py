@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from socket import socket
 
 import numpy as np
@@ -32,6 +34,8 @@ _ADVICE = {
 
 _OPTIONAL = frozenset(("mg", "hg", "nh"))
 """Advice that a kernel may not know, without effect on what the program computes."""
+
+_PIECES_AHEAD = 4
 
 _ANON_NAME = "[anon:"
 _SHARED_NAME = "[anon_shmem:"
@@ -167,10 +171,7 @@ class MemoryRestorer:
         process = skeleton.process
         memory = process.memory
         assert isinstance(memory, ImageMemory)
-        for number in memory.pieces.numbers():
-            piece = memory.pieces.piece(number)
-            if piece is None:
-                continue
+        for number, piece in _ahead(memory):
             base = number << PIECE_SHIFT
             for region in process.regions.overlapping(base, base + PIECE_SIZE):
                 if region.special or region.shared or region.start >= TASK_SIZE:
@@ -211,6 +212,24 @@ class MemoryRestorer:
             if failed(result) and number == NR["mlock2"]:
                 self._notes.append(f"memory at {args[0]:#x} is not locked: {os.strerror(-result)}")
         remote.clear()
+
+
+def _ahead(memory: ImageMemory) -> Iterator[tuple[int, Piece]]:
+    """All pieces; the next is rebuilt while one is being written."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[tuple[int, Future[Piece | None]]] = deque()
+        for number in memory.pieces.numbers():
+            waiting.append((number, pool.submit(memory.pieces.piece, number)))
+            if len(waiting) > _PIECES_AHEAD:
+                yield from _done(*waiting.popleft())
+        while waiting:
+            yield from _done(*waiting.popleft())
+
+
+def _done(number: int, future: Future[Piece | None]) -> Iterator[tuple[int, Piece]]:
+    piece = future.result()
+    if piece is not None:
+        yield number, piece
 
 
 def _runs(piece: Piece, base: int, region: Region) -> Iterator[tuple[int, memoryview]]:
