@@ -12,7 +12,7 @@ from pathlib import Path
 from vcsimg.capture.files import FileTable
 from vcsimg.capture.state import TreeState, host_records
 from vcsimg.capture.target import ENGINES, ProcessCapture
-from vcsimg.errors import ProcessChanged, ProcessError, VcsimgError
+from vcsimg.errors import ProcessError, VcsimgError
 from vcsimg.image.pages import ImageMemory, PieceChange
 from vcsimg.image.snapshot import CaptureFacts, FileContent, Process, Snapshot
 from vcsimg.kernel import procfs
@@ -77,27 +77,26 @@ class Session:
     @contextmanager
     def capture(self) -> Iterator[Snapshot]:
         """One capture. The processes are stopped only for a part of the entry of this block; their memory is read while the block
-        runs, as the changes of the snapshot are consumed. Raises ProcessError."""
+        runs, as the changes of the snapshot are consumed. Raises ProcessError, and OSError of /proc when a process ends meanwhile."""
         began = time.time()
         if not self._in_step:
             self._fall_back()
         self._in_step = False
         try:
-            with _alive(self.pid):
-                pause = self._prepare()
-                parents: dict[int, int] = {}
-                tree = TreeState()
-                with self._held() as helds:
-                    for held in helds:
-                        if held.pid not in self._captures:
-                            self._add(held.pid, None).prepare()
-                        self._captures[held.pid].secure(held, self.options.engine)
-                        parents[held.pid] = procfs.stat(held.pid).ppid
-                    tree.read_held(helds)
-                pause += max(held.pause for held in helds)
-                for pid in self._captures.keys() - parents.keys():
-                    self._captures.pop(pid).close()
-                snapshot = self._snapshot(parents, tree, began, pause)
+            pause = self._prepare()
+            parents: dict[int, int] = {}
+            tree = TreeState()
+            with self._held() as helds:
+                for held in helds:
+                    if held.pid not in self._captures:
+                        self._add(held.pid, None).prepare()
+                    self._captures[held.pid].secure(held, self.options.engine)
+                    parents[held.pid] = procfs.stat(held.pid).ppid
+                tree.read_held(helds)
+            pause += max(held.pause for held in helds)
+            for pid in self._captures.keys() - parents.keys():
+                self._captures.pop(pid).close()
+            snapshot = self._snapshot(parents, tree, began, pause)
             yield snapshot
         finally:
             for capture in self._captures.values():
@@ -175,15 +174,6 @@ class Session:
             base=self.base,
             facts=facts,
         )
-
-
-@contextmanager
-def _alive(pid: int) -> Iterator[None]:
-    """Files of /proc that are gone mean that the process is."""
-    try:
-        yield
-    except (ProcessLookupError, FileNotFoundError):
-        raise ProcessChanged(pid, "it ended while it was being captured") from None
 
 
 def _counted(changes: Iterable[PieceChange], capture: ProcessCapture, facts: CaptureFacts) -> Iterator[PieceChange]:
