@@ -20,7 +20,7 @@ _BUILD = Path(tempfile.gettempdir()) / f"vcsimg-test-targets-{os.getuid()}"
 def compile_target(name: str, *flags: str) -> Path:
     """The program tests/targets/NAME.c, compiled once for each content and flags; world-readable, so that nobody can run it."""
     source = TARGETS / f"{name}.c"
-    key = hashlib.sha256(source.read_bytes() + repr(flags).encode()).hexdigest()[:12]
+    key = hashlib.sha256(source.read_bytes() + repr((str(source), flags)).encode()).hexdigest()[:12]
     _BUILD.mkdir(mode=0o755, exist_ok=True)
     program = _BUILD / f"{name}-{key}"
     if not program.exists():

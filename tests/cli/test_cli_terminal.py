@@ -108,6 +108,6 @@ def test_the_terminal_of_run_is_the_programs(cli: Cli) -> None:
     terminal.type("\x03")
     assert terminal.end() == 9
     assert re.fullmatch(
-        r"24 100\r\nword\r\ngot word\r\n\^Ccaught\r\nvcsimg: \d+ captures[^\r]* in branch sh\.[^\r]*\r\n",
+        r"24 100\r\nword\r\ngot word\r\n\^Ccaught\r\nvcsimg: \d+ captures?[^\r]* in branch sh\.[^\r]*\r\n",
         terminal.said,
     )
