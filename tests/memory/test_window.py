@@ -305,3 +305,16 @@ def test_the_layout_of_a_window_is_in_pages() -> None:
     assert len(x86_64.CODE) <= x86_64.PAGE
     assert x86_64.DATA % x86_64.PAGE == 0
     assert ctypes.sizeof(ctypes.c_uint64) * 2 * x86_64.RANGES_LIMIT == x86_64.DATA - x86_64.RANGES
+
+
+def test_auto_wakes_the_window_for_small_reads_only_now_and_then(layout: Layout) -> None:
+    with hold(layout.pid) as held, AutoMemory(held, window=0) as memory:
+        assert memory._window is not None
+        window = memory._window.window
+        for offset in range(200):
+            assert memory.read(layout.area + offset, 8) == layout.content(offset, 8)
+            wait_for(lambda: not window.awake)
+        assert 1 <= window.posted <= 20
+        before = window.posted
+        assert memory.read(layout.area, 600_000) == layout.content(0, 600_000)
+        assert window.posted > before

@@ -31,8 +31,11 @@ SMALL = 8 << 10
 LARGE = 512 << 10
 """From here on the window is quicker even when its thread must be woken."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 16, 1024
-"""Transfers of middle size until the window is tried for them again, when it was found asleep; doubled each time."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 16, 4096
+"""Transfers until the window is tried again, when it was found asleep; doubled each time that it did not pay."""
+
+_PAID = 64
+"""So many commands since it was tried last show that it paid."""
 
 FEW = 2
 """So many ranges are read one by one, if they are small."""
@@ -69,6 +72,7 @@ class AutoMemory(Reader):
         self._file = self._mem.fileno()
         self._held = self._words is not None
         self._pause = self._until_retry = _FIRST_PAUSE
+        self._posted = 0
         if features.available("process_vm"):
             self._vm = VmMemory(self.pid, stopped=self._held, descriptor=self._file)
         if window is not None and not isinstance(target, int):
@@ -185,8 +189,10 @@ class AutoMemory(Reader):
         self._until_retry -= 1
         if self._until_retry > 0:
             return False
-        self._pause = _FIRST_PAUSE if window.window.lingers else min(2 * self._pause, _LONGEST_PAUSE)
-        self._until_retry = self._pause
+        posted = window.window.posted
+        paid = (posted - self._posted) & 0xFFFFFFFF >= _PAID
+        self._posted = posted
+        self._until_retry = self._pause = _FIRST_PAUSE if paid else min(2 * self._pause, _LONGEST_PAUSE)
         window.window.linger()
         return True
 

@@ -33,8 +33,11 @@ _LOOKS = 400
 """How often we look for the answer before we ask whether the target has stopped: about 15 µs."""
 
 _MISSES = 3
-"""Commands in a row that find the target parked already, after which it no longer lingers: we come too late, or there is no second CPU to
-linger on, and then it only keeps us from going on."""
+"""How often in a row we may miss each other until the target no longer lingers. Either we come too late, when it is parked; or we wait in
+vain for its answer, because there is no second CPU to linger on: then it only keeps us from going on."""
+
+_PROMPT = 64 << 10
+"""Bytes that are copied well within the time for which we look for the answer."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 64, 4096
 """Commands until lingering is tried again; each failure doubles the number."""
@@ -104,6 +107,8 @@ class Window:
         self._misses = 0
         self._pause = _FIRST_PAUSE
         self._until_retry = 0
+        self._prompt = False
+        self._met = False
         self._closed = False
         self._lent = ExitStack()
         with deferred():
@@ -174,6 +179,11 @@ class Window:
             self._until_retry = 1
 
     @property
+    def posted(self) -> int:
+        """How many commands there were so far, in 32 bits."""
+        return self._ints[_COMMAND]
+
+    @property
     def awake(self) -> bool:
         """Whether the target still looks for commands, so that one costs no system call."""
         return not self._stopped and not self._ints[_PARKED]
@@ -197,6 +207,7 @@ class Window:
             self.settle()
         ranges[0] = address
         ranges[1] = length
+        self._prompt = length <= _PROMPT
         self._post(1, offset, store)
 
     def post(self, ranges: RangeArray, offset: int, *, store: bool) -> None:
@@ -204,6 +215,7 @@ class Window:
         if self.busy:
             self.settle()
         count = len(ranges)
+        self._prompt = False
         self._ranges[: 2 * count] = flat(ranges).cast("Q")
         self._post(count, offset, store)
 
@@ -216,9 +228,8 @@ class Window:
         self._longs[_COUNT] = count
         self._longs[_CURSOR] = self._cursor = self._base + offset
         ints[_COMMAND] = (ints[_COMMAND] + 1) & 0xFFFFFFFF
-        if not self._stopped and not ints[_PARKED]:
-            self._misses = 0
-            self._pause = _FIRST_PAUSE
+        self._met = not self._stopped and not ints[_PARKED]
+        if self._met:
             return
         if self.lingers:
             self._missed()
@@ -228,7 +239,7 @@ class Window:
             self._on_stop()
 
     def _missed(self) -> None:
-        """The target lingered, and did not meet us."""
+        """The target lingered, and we missed each other."""
         self._misses += 1
         if self._misses > _MISSES:
             self.lingers = False
@@ -244,9 +255,15 @@ class Window:
     def wait(self) -> None:
         """Until what was posted is done. Raises CopyCut when it could not be, ProcessChanged when the process was killed."""
         ints, command, done = self._ints, self._ints[_COMMAND], _DONE
-        for _ in range(_LOOKS if self.lingers else 0):
-            if ints[done] == command:
-                return
+        if self.lingers:
+            for _ in range(_LOOKS):
+                if ints[done] == command:
+                    if self._misses and self._met:
+                        self._misses = 0
+                        self._pause = _FIRST_PAUSE
+                    return
+            if self._prompt and self._met:
+                self._missed()
         started = time.monotonic()
         while ints[done] != command:
             if self._thread.fetch():
