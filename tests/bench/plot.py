@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 Series = Mapping[str, Sequence[tuple[float, float]]]
 """Points (x, y), all positive, by the name of the line."""
 
-_COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#a6761d", "#555555", "#1f78b4", "#b15928")
+_COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#a6761d", "#555555", "#1f78b4", "#000000")
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM, _KEY = 520, 400, 70, 40, 50, 200
 
 
