@@ -69,14 +69,7 @@ def test_image_equals_the_process_after_random_changes(engine: str, start: Start
             assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
 
 
-RARELY_WRONG = pytest.mark.xfail(
-    strict=False, reason="under heavy load, one image in some hundred of a process that remaps memory all the time misses pages"
-)
-
-
-@pytest.mark.parametrize(
-    "engine", [pytest.param("wp", marks=RARELY_WRONG), "cow", "compare", pytest.param("auto", marks=RARELY_WRONG)]
-)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_image_equals_the_process_while_it_runs(engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]) -> None:
     target = start("capture_dirty")
     assert target.line() == "ready"

@@ -84,6 +84,7 @@ class ProcessCapture:
         self._child: FrozenChild | None = None
         self._unknown: set[int] = set()
         self._unregistered = NO_RANGES
+        self._freshly_armed = False
         self._raw_map = b""
         self._precopied = False
         self._watched = False  # not to be tracked: it cannot be borrowed from, or uses userfaultfd itself
@@ -145,6 +146,7 @@ class ProcessCapture:
             with _opened(self.pid, "pagemap") as pagemap_fd, _opened(self.pid, "mem") as memory_fd:
                 written = self._collect(pagemap_fd)
                 fresh = [self._tracker.arm(pagemap_fd, self._eligible[file], file=file) for file in (False, True)]
+                self._freshly_armed = any(map(len, fresh))
                 self._dirty = join([written, *fresh])
                 if _size(self._dirty) <= _PRECOPY_LIMIT:
                     self._harvest.secure(memory_fd, page_numbers(self._dirty))
@@ -175,7 +177,8 @@ class ProcessCapture:
             if len(self._unregistered) and self._tracker.register(self._unregistered, self._plan.regions):
                 self._look_again()  # new regions have become one with their neighbours
         self._steady = intersect(before, self._tracked)
-        if self._precopied and not np.array_equal(before, self._tracked):
+        if self._precopied and (self._freshly_armed or not np.array_equal(before, self._tracked)):
+            # What was armed after the look in prepare() may be gone again without `before` knowing it.
             self._harvest.keep_only(self._tracked)
         own, present = own_file_pages(held.pagemap, self._eligible[True])
         dirty = join([written, self._dropped(present), intersect(self._dirty, self._tracked)])
