@@ -211,6 +211,20 @@ def test_a_buffer_of_rows_counts_in_bytes(ways: Ways, way: str) -> None:
     assert caught.value.done == 3
 
 
+def test_auto_without_process_vm(ways: Ways, monkeypatch: pytest.MonkeyPatch) -> None:
+    """VCSIMG_DISABLE stands for a kernel, or a container, that has it not."""
+    monkeypatch.setenv("VCSIMG_DISABLE", "process_vm")
+    memory, layout = ways.open("auto"), ways.layout
+    assert memory.read_many([(layout.area, 100_000), (layout.hidden, 10)], buffer := bytearray(100_010)) == 100_010
+    assert buffer == layout.content(0, 100_000) + b"h" * 10
+    memory.write(layout.area, b"w" * 100_000)
+    with pytest.raises(AccessError) as caught:
+        memory.read_into(layout.end - 50_000, bytearray(100_000))
+    assert caught.value.done == 0
+    ways.release()
+    assert layout.checksum(layout.area, 100_000) == checksum(b"w" * 100_000)
+
+
 def test_bytes_take_the_place_of_a_process() -> None:
     memory = BytesMemory({0x2000: bytearray(b"b" * 16), 0x1000: bytearray(b"a" * 0x1000), 0x5000: bytearray(b"z" * 4)})
     assert memory.read(0x1FF8, 16) == b"a" * 8 + b"b" * 8

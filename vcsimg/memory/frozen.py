@@ -7,6 +7,7 @@ part of the program, and nothing of the image is written to.
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 from collections.abc import Sequence
@@ -14,27 +15,13 @@ from types import TracebackType
 
 from vcsimg.errors import BorrowError, ProcessChanged
 from vcsimg.kernel import ptrace
+from vcsimg.kernel.descriptors import CLOSE_RANGE_UNSHARE, EVERY_DESCRIPTOR
 from vcsimg.kernel.syscalls import NR
-from vcsimg.kernel.x86_64 import (
-    ARGUMENTS,
-    NO_SYSTEM_CALL,
-    ORIG_RAX,
-    RAX,
-    RIP,
-    WORD,
-    RegisterBuffer,
-    RegisterWords,
-    is_error,
-    signed,
-)
-from vcsimg.memory.x86_64 import PAGE, SYSTEM_CALL_AND_EXIT
+from vcsimg.kernel.x86_64 import RegisterWords
+from vcsimg.memory import x86_64 as cpu
 from vcsimg.process import HeldThread, stopping
 from vcsimg.process.frozen import FrozenChild
 
-_CLOSE_RANGE_UNSHARE = 2
-_EVERY_DESCRIPTOR = 0xFFFFFFFF
-_PROT_READ_WRITE = 3
-_MAP_PRIVATE_ANONYMOUS = 0x22
 _SECONDS = 10.0
 
 
@@ -47,16 +34,16 @@ class FrozenLoan:
         self._pid = child.pid
         self._memory = child.memory
         self._await()
-        self._rest = RegisterBuffer(*self.thread.buffer)
-        self.call = int(self._rest[RIP]) & -PAGE
+        self.call = cpu.page_of(self.thread.buffer)
+        self._rest = cpu.running(self.thread.buffer, self.call)
         try:
-            self.write(self.call, SYSTEM_CALL_AND_EXIT)
+            self.write(self.call, cpu.SYSTEM_CALL_AND_EXIT)
         except OSError as error:
             raise BorrowError(self._pid, f"the frozen child cannot be made to copy: {error.strerror}", errno=error.errno) from None
 
     def __enter__(self) -> FrozenLoan:
         # The descriptors are its parent's, which must not see one of ours among them, however briefly.
-        self.syscall(NR["close_range"], 0, _EVERY_DESCRIPTOR, _CLOSE_RANGE_UNSHARE)
+        self.syscall(NR["close_range"], 0, EVERY_DESCRIPTOR, CLOSE_RANGE_UNSHARE)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -64,10 +51,7 @@ class FrozenLoan:
 
     def registers_for(self, code: int) -> RegisterWords:
         """Registers with which the thread can be made to run code of ours at an address."""
-        registers = RegisterBuffer(*self._rest)
-        registers[RIP] = code
-        registers[ORIG_RAX] = NO_SYSTEM_CALL
-        return registers
+        return cpu.running(self._rest, code)
 
     def syscall(self, number: int, *args: int) -> int:
         """The result of a system call made by the child. Raises BorrowError, with errno, when it fails, and ProcessChanged."""
@@ -81,19 +65,14 @@ class FrozenLoan:
         return [self._call(number, args) for number, args in calls]
 
     def _call(self, number: int, args: Sequence[int]) -> int:
-        registers = self.registers_for(self.call)
-        registers[RAX] = number
-        for index, value in zip(ARGUMENTS, args, strict=False):
-            registers[index] = value % WORD
-        self.thread.store(registers)
+        self.thread.store(cpu.calling(self._rest, self.call, number, args))
         for _ in ("entry", "exit"):
             self._to_system_call_stop()
-        result = int(self.thread.buffer[RAX])
-        return signed(result) if is_error(result) else result
+        return cpu.returned(self.thread.buffer)
 
     def scratch(self, size: int) -> int:
         """Zeroed memory in the child."""
-        return self.syscall(NR["mmap"], 0, size, _PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS, WORD - 1, 0)
+        return self.syscall(NR["mmap"], 0, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
 
     def write(self, address: int, data: bytes) -> None:
         """Write memory of the child. Raises OSError."""

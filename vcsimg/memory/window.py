@@ -18,7 +18,7 @@ from typing import NoReturn, Protocol
 
 from vcsimg.errors import BorrowError, ProcessChanged, StopTimeout
 from vcsimg.kernel import ptrace
-from vcsimg.kernel.memfd import MFD_NOEXEC_SEAL
+from vcsimg.kernel.descriptors import MFD_NOEXEC_SEAL
 from vcsimg.kernel.syscalls import NR
 from vcsimg.kernel.x86_64 import RegisterWords
 from vcsimg.memory import x86_64 as cpu
@@ -54,7 +54,6 @@ _COUNT, _CURSOR, _UNMAP, _CALL = (at // 8 for at in (cpu.COUNT, cpu.CURSOR, cpu.
 
 _STOP_SECONDS = 5.0
 _ALL_SIGNALS = (1 << 64) - 1
-_ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT | 0x40000000  # __WALL
 _FAULTS = (signal.SIGSEGV, signal.SIGBUS)
 _ACTION_SIZE = 32  # the kernel's struct sigaction: handler, flags, restorer, mask
 _ACTIONS = 0x200  # where in the mailbox's page they are kept, one for each of _FAULTS
@@ -365,11 +364,5 @@ class Window:
             self._undo_fault()
 
     def _check_alive(self) -> None:
-        try:
-            found = os.waitid(os.P_PID, self._thread.tid, _ENDED)
-            # Stops of a traced thread are reported without being asked for (kernel/exit.c, wait_task_stopped()).
-            ended = found is not None and found.si_code not in (os.CLD_TRAPPED, os.CLD_STOPPED)
-        except ChildProcessError:
-            ended = True
-        if ended:
+        if stopping.is_dead(self._thread):
             raise ProcessChanged(self.pid, f"thread {self._thread.tid} was killed while the window was open")

@@ -25,7 +25,23 @@ and for stores past the cache.
 
 from __future__ import annotations
 
-from vcsimg.kernel.x86_64 import R15, RDI, RIP, RSI, RegisterWords
+from collections.abc import Sequence
+
+from vcsimg.kernel.x86_64 import (
+    ARGUMENTS,
+    NO_SYSTEM_CALL,
+    ORIG_RAX,
+    R15,
+    RAX,
+    RDI,
+    RIP,
+    RSI,
+    WORD,
+    RegisterBuffer,
+    RegisterWords,
+    is_error,
+    signed,
+)
 
 PAGE = 4096
 MAILBOX = PAGE
@@ -121,6 +137,34 @@ _COPYING = (0x68, 0x6A, 0x83, 0x85)
 def in_code(registers: RegisterWords, base: int) -> bool:
     """Whether a thread with these registers runs the code."""
     return base <= registers[RIP] < base + len(CODE)
+
+
+def page_of(registers: RegisterWords) -> int:
+    """The page in which a thread with these registers stands."""
+    return int(registers[RIP]) & -PAGE
+
+
+def running(registers: RegisterWords, code: int) -> RegisterWords:
+    """The registers with which the thread runs code of ours at an address."""
+    fresh = RegisterBuffer(*registers)
+    fresh[RIP] = code
+    fresh[ORIG_RAX] = NO_SYSTEM_CALL
+    return fresh
+
+
+def calling(registers: RegisterWords, code: int, number: int, args: Sequence[int]) -> RegisterWords:
+    """The registers with which the thread makes a system call by the instruction at an address."""
+    fresh = running(registers, code)
+    fresh[RAX] = number
+    for index, value in zip(ARGUMENTS, args, strict=False):
+        fresh[index] = value % WORD
+    return fresh
+
+
+def returned(registers: RegisterWords) -> int:
+    """What a system call returned: its result, or a negative errno."""
+    result = int(registers[RAX])
+    return signed(result) if is_error(result) else result
 
 
 def progress(registers: RegisterWords, base: int, start: int) -> int:
