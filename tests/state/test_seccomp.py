@@ -36,7 +36,7 @@ def test_under_a_filter_no_call_is_borrowed_and_what_is_missing_is_named(start: 
     state = read_state(target.pid)
 
     assert every(state, Handler) == []
-    assert one(state, Disposition).ignored == 1 << 9
+    assert one(state, Disposition).ignored & ~(3 << 31) == 1 << 9  # signals 32 and 33 are the C library's
     assert "borrowed" in unsaved(state)["interval timers"]
     assert "filter" in unsaved(state)["borrowed system calls"]
     still_well(target)

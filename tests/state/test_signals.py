@@ -33,7 +33,8 @@ def test_handlers(start: Callable[..., Target]) -> None:
     assert one(state, Handler, signal=64).flags & SA_ONSTACK
     assert one(state, Handler, signal=int(signal.SIGHUP)).action == 1
     assert [item.signal for item in every(state, Handler) if item.signal not in C_LIBRARY] == [1, 10, 12, realtime, 64]
-    assert one(state, Disposition).ignored == bit(signal.SIGHUP)
+    # The C library's own signals, 32 and 33, may be ignored by whoever started the tests.
+    assert one(state, Disposition).ignored & ~(3 << 31) == bit(signal.SIGHUP)
     still_well(target)
 
 
