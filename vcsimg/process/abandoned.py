@@ -18,38 +18,31 @@ from vcsimg.process.thread import HeldThread
 
 _threads: dict[int, HeldThread] = {}
 _previous: Any = None
-_installed = False
 
 
 def abandon(thread: HeldThread) -> None:
     """Let go of a thread as soon as it stops."""
-    global _previous, _installed
+    global _previous
     _threads[thread.tid] = thread
-    if not _installed and threading.current_thread() is threading.main_thread():
-        _previous = signal.getsignal(signal.SIGCHLD)
-        signal.signal(signal.SIGCHLD, _on_child)
-        _installed = True
+    # Once installed, the handler stays: Python complains of a signal whose handler was taken away when it had just come.
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGCHLD) is not _on_child:
+        _previous = signal.signal(signal.SIGCHLD, _on_child)
     sweep()
 
 
 def reclaim(tid: int) -> bool:
-    """Whether a thread was abandoned by this OS thread and is still traced; from now on it is the caller's again."""
+    """Whether a thread was abandoned and is traced still; from now on it is the caller's again."""
     return _threads.pop(tid, None) is not None
 
 
 def sweep() -> None:
     """Let go of the abandoned threads that have stopped or ended meanwhile."""
-    global _installed
     for tid, thread in list(_threads.items()):
         if stopping.try_let_go(thread):
             _threads.pop(tid, None)
-    if _installed and not _threads and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, _previous if _previous is not None else signal.SIG_DFL)
-        _installed = False
 
 
 def _on_child(number: int, frame: FrameType | None) -> None:
-    previous = _previous
     sweep()
-    if callable(previous):
-        previous(number, frame)
+    if callable(_previous):
+        _previous(number, frame)

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 from vcsimg.errors import NoSuchProcess, NotPermitted, ProcessChanged, ProcessError, StopTimeout, UnsupportedProcess
 from vcsimg.kernel import procfs
@@ -45,13 +45,15 @@ class HeldProcess:
     thread had been let go, known after release().
     """
 
-    def __init__(self, pid: int, waits: WaitMemory | None) -> None:
+    def __init__(self, pid: int, waits: WaitMemory | None, *, touched: bool = False) -> None:
+        """`touched`: some of its threads have been held before, in a try that failed."""
         self.pid = pid
+        self._touched = touched
+        self._released = False
         self.stopped_at = 0.0
         self.pause = 0.0
         self._waits = waits
         self._tracer = threading.get_native_id()
-        self._seized = False
         self._held: dict[int, HeldThread] = {}
         self._threads: list[HeldThread] = []
         self._lender = Lender()
@@ -89,11 +91,14 @@ class HeldProcess:
 
     def release(self) -> None:
         """Let all threads go on. Nothing more happens when called again. Raises RuntimeError from another OS thread than the holder."""
-        if not self._held:
+        if self._released:
             return
         if threading.get_native_id() != self._tracer:
             raise RuntimeError(f"process {self.pid} is held by another thread of this program, which alone can release it")
         with deferred():
+            if self.pid not in self._held and stopping.is_ours(self.pid):
+                # Another thread that we held has called exec since: it is the main one now.
+                self._held[self.pid] = HeldThread(self.pid, self.pid)
             if self._waits is not None:
                 for thread in self._threads:
                     self._waits.going_on(thread)
@@ -102,6 +107,7 @@ class HeldProcess:
                 if not stopping.let_go(thread, _LEAVE_SECONDS):
                     abandoned.abandon(thread)
             self._held.clear()
+            self._released = True
             self.pause = time.monotonic() - self.stopped_at
 
     def close(self) -> None:
@@ -119,30 +125,22 @@ class HeldProcess:
         the others waiting for `patience` seconds."""
         self.stopped_at = time.monotonic()
         while True:
-            # Counting threads is cheap, listing them is not: nothing is missing if all are held.
-            try:
-                count = procfs.thread_count(self.pid)
-                if self._held and count == len(self._held):
-                    break
-                tids = [self.pid] if count == 1 else procfs.threads(self.pid)
-            except OSError:
-                raise self._vanished() from None
-            missing = [tid for tid in tids if tid not in self._held]
-            if count == 1:
-                self._seize(missing, deadline, patience)
-                if not self._held:
-                    raise self._vanished()
-            else:
-                if not self._held:
-                    self._refuse_thread_id()
-                with watching(self._held.values()):
-                    self._seize(missing, deadline, patience)
-            if self._held and len(self._held) == count - 1 and self.pid not in self._held and self._main_is_over():
+            # Counting threads is cheap, listing them is not: none is missing if all are held.
+            count = self._count()
+            if count == len(self._held) and self._all_stopped(count):
+                break
+            if count <= len(self._held):
+                raise stopping.Disturbed
+            tids = self._list(count)
+            with watching(self._held.values()) if count > 1 else nullcontext():
+                self._seize([tid for tid in tids if tid not in self._held], deadline, patience)
+            if not self._held:
+                self._refuse_what_has_ended()
+            elif self.pid not in self._held and len(self._held) == count - 1 and self._main_is_over():
                 break
             if time.monotonic() > deadline:
-                raise StopTimeout(
-                    self.pid, max(tids), time.monotonic() - self.stopped_at, "threads appear faster than they can be stopped"
-                )
+                state = "threads appear faster than they can be stopped"
+                raise StopTimeout(self.pid, max(tids), time.monotonic() - self.stopped_at, state)
         self._threads = sorted(self._held.values(), key=lambda thread: (thread.tid != self.pid, thread.tid))
         for thread in self._threads:
             if thread.buffer[CS] == CS_32BIT:
@@ -159,8 +157,13 @@ class HeldProcess:
         for tid in tids:
             # Noted before it is seized: an exception in between must not leave it stopped.
             thread = self._held[tid] = HeldThread(self.pid, tid)
-            if abandoned.reclaim(tid) or stopping.seize(thread):
-                self._seized = True
+            if abandoned.reclaim(tid):
+                fresh.append(thread)
+            elif tid == self.pid and self._touched and stopping.is_ours(tid) and not stopping.is_over(thread):
+                # Another thread that we held has called exec since: it is the main one now.
+                raise stopping.Disturbed
+            elif stopping.seize(thread):
+                self._touched = True
                 fresh.append(thread)
             else:
                 del self._held[tid]
@@ -173,20 +176,44 @@ class HeldProcess:
                 if stopping.settle(thread):
                     break
 
-    def _vanished(self) -> ProcessError:
-        """The error for a process that has no live thread."""
-        if self._seized:
+    def _refusal(self) -> ProcessError:
+        """Why the process, or none of its threads, can be seized."""
+        error = refusal(self.pid)
+        if self._touched and isinstance(error, (NoSuchProcess, UnsupportedProcess)):
             return ProcessChanged(self.pid, "it ended while it was being stopped")
-        return refusal(self.pid)
+        return error
 
-    def _refuse_thread_id(self) -> None:
-        """/proc has entries for thread ids too, which are no process ids."""
+    def _count(self) -> int:
         try:
-            process = int(procfs.status(self.pid)["Tgid"])
+            return procfs.thread_count(self.pid)
         except OSError:
-            raise self._vanished() from None
+            raise self._refusal() from None
+
+    def _list(self, count: int) -> list[int]:
+        if count == 1:
+            return [self.pid]
+        try:
+            # /proc has entries for thread ids too, which are no process ids.
+            process = self.pid if self._held else int(procfs.status(self.pid)["Tgid"])
+            tids = procfs.threads(self.pid)
+        except OSError:
+            raise self._refusal() from None
         if process != self.pid:
             raise UnsupportedProcess(self.pid, f"it is a thread of process {process}", remedy=f"Use the process id, {process}.")
+        return tids
+
+    def _all_stopped(self, count: int) -> bool:
+        """Whether what is held is stopped still: a thread that was not held yet may have called exec, and ended the others."""
+        return count == 1 or all(thread.fetch() for thread in self._held.values())
+
+    def _refuse_what_has_ended(self) -> None:
+        """No thread could be seized: the process has ended, unless it is in the middle of an exec."""
+        try:
+            stat = procfs.stat(self.pid)
+        except OSError:
+            raise self._refusal() from None
+        if stat.state in "ZX" and stat.num_threads <= 1:
+            raise self._refusal()
 
     def _main_is_over(self) -> bool:
         return stopping.is_over(HeldThread(self.pid, self.pid))
@@ -241,13 +268,16 @@ def _holding(pid: int, tree: bool, timeout: float, waits: WaitMemory | None) -> 
     started = time.monotonic()
     deadline = started + timeout
     patience = _FIRST_PATIENCE
+    touched = False
     while True:
         helds: list[HeldProcess] = []
         try:
             try:
-                _stop_all(helds, pid, tree, deadline, patience, waits)
-            except (StopTimeout, stopping.ExecHappened) as error:
+                helds.append(HeldProcess(pid, waits, touched=touched))
+                _stop_all(helds, tree, deadline, patience, waits)
+            except (StopTimeout, stopping.Disturbed) as error:
                 failure = error
+                touched = True
             else:
                 yield helds
                 return
@@ -276,11 +306,9 @@ def _close(helds: list[HeldProcess]) -> None:
         raise
 
 
-def _stop_all(helds: list[HeldProcess], pid: int, tree: bool, deadline: float, patience: float, waits: WaitMemory | None) -> None:
-    """Stop a process, or a tree; everything that is seized is in `helds` even when this fails."""
-    root = HeldProcess(pid, waits)
-    helds.append(root)
-    root._stop(deadline, patience)
+def _stop_all(helds: list[HeldProcess], tree: bool, deadline: float, patience: float, waits: WaitMemory | None) -> None:
+    """Stop the process in `helds`, or the tree below it, the rest of which is added; complete even when this fails."""
+    helds[0]._stop(deadline, patience)
     looked = 0
     while tree and looked < len(helds):
         # A held process makes no more children, and those of all that are held are found before the loop ends.
@@ -294,6 +322,6 @@ def _stop_all(helds: list[HeldProcess], pid: int, tree: bool, deadline: float, p
             except (NoSuchProcess, ProcessChanged):
                 helds.remove(held)
             except UnsupportedProcess:
-                if procfs.stat(child).state not in "ZX":
+                if not stopping.is_over(HeldThread(child, child)):
                     raise
                 helds.remove(held)

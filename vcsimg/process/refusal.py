@@ -16,7 +16,8 @@ def refusal(pid: int) -> ProcessError:
     try:
         status = procfs.status(pid)
         stat = procfs.stat(pid)
-        owner = os.stat(f"/proc/{pid}").st_uid
+        # Of what is not dumpable, root owns all but the directories that everyone may read (fs/proc/base.c, task_dump_owner).
+        owner = os.stat(f"/proc/{pid}/environ").st_uid
     except OSError:
         return NoSuchProcess(pid)
     unsupported = unsupported_reason(status, stat)
@@ -24,11 +25,19 @@ def refusal(pid: int) -> ProcessError:
         return UnsupportedProcess(pid, unsupported)
     tracer = int(status.get("TracerPid", "0"))
     if tracer:
-        return AlreadyTraced(pid, tracer)
+        return AlreadyTraced(pid, _process_of(tracer))
     if pid == os.getpid():
         return UnsupportedProcess(pid, "a process cannot hold itself")
     reason, remedy = _permission(status, owner)
     return NotPermitted(pid, reason, remedy=remedy)
+
+
+def _process_of(tid: int) -> int:
+    """The process of a thread: a tracer is a thread, and its user knows the process."""
+    try:
+        return int(procfs.status(tid)["Tgid"])
+    except OSError:
+        return tid
 
 
 def unsupported_reason(status: dict[str, str], stat: procfs.Stat) -> str | None:

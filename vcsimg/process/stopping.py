@@ -41,12 +41,15 @@ SYSCALL_STOP = 0x85
 
 _WALL = 0x40000000
 _LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT | _WALL
+_COLLECT = os.WSTOPPED | os.WNOHANG | _WALL
 _REAP = os.WEXITED | os.WNOHANG | _WALL
 _SIGINFO_HEAD = struct.Struct("<iii")  # si_signo, si_errno, si_code
 _CLONE_VFORK = 0x4000
 
 _EAGER = 200
 """How often to look for the stop, yielding the CPU in between, before sleeping: about 200 µs."""
+
+_EXEC_RACES = 5
 
 # Signals whose default action is not to end the process (man 7 signal).
 _HARMLESS = {
@@ -55,23 +58,32 @@ _HARMLESS = {
 }  # fmt: skip
 
 
-class ExecHappened(Exception):
-    """A thread called exec while its process was being stopped."""
+class Disturbed(Exception):
+    """A thread called exec, or the process was killed, while it was being stopped."""
 
 
 def seize(thread: HeldThread) -> bool:
     """Attach to a thread and ask it to stop; false if it has ended. Raises NotPermitted and its like."""
-    if ptrace.request(ptrace.PTRACE_SEIZE, thread.tid, 0, OPTIONS) == -1:
-        error = ctypes.get_errno()
-        if error == errno.ESRCH or is_over(thread):
+    for _ in range(_EXEC_RACES):
+        if ptrace.request(ptrace.PTRACE_SEIZE, thread.tid, 0, OPTIONS) == 0:
+            break
+        if ctypes.get_errno() == errno.ESRCH or is_over(thread):
             return False
+        # Not permitted; or the thread was a zombie then, and in the place of this main thread is now another one, by exec.
+    else:
         raise refusal(thread.pid)
     ptrace.request(ptrace.PTRACE_INTERRUPT, thread.tid, 0, 0)
     return True
 
 
+def is_ours(tid: int) -> bool:
+    """Whether this OS thread traces a thread. If so, it is asked to stop."""
+    # EIO: it is ours, and about to end.
+    return ptrace.request(ptrace.PTRACE_INTERRUPT, tid, 0, 0) == 0 or ctypes.get_errno() == errno.EIO
+
+
 def is_over(thread: HeldThread) -> bool:
-    """Whether a thread that we do not trace is dead or a zombie, though its process may live."""
+    """Whether a thread is dead or a zombie, though its process may live."""
     try:
         return procfs.stat(thread.pid, thread.tid).state in "ZX"
     except OSError:
@@ -84,8 +96,14 @@ def is_dead(thread: HeldThread) -> bool:
         found = os.waitid(os.P_PID, thread.tid, _LOOK)
     except ChildProcessError:
         return True
+    if found is None:
+        return False
     # Stops of a traced thread are reported without being asked for (kernel/exit.c, wait_task_stopped).
-    return found is not None and found.si_code not in (os.CLD_TRAPPED, os.CLD_STOPPED)
+    if found.si_code == os.CLD_TRAPPED and found.si_status >> 8 == ptrace.PTRACE_EVENT_EXEC:
+        # After exec by another than the main thread, ptrace knows the thread, which is the main one now, only when this has been
+        # collected (kernel/ptrace.c, looks_like_a_spurious_pid).
+        os.waitid(os.P_PID, thread.tid, _COLLECT)
+    return found.si_code not in (os.CLD_TRAPPED, os.CLD_STOPPED)
 
 
 def await_stop(thread: HeldThread, deadline: float, started: float, patience: float = math.inf) -> bool:
@@ -103,6 +121,10 @@ def await_stop(thread: HeldThread, deadline: float, started: float, patience: fl
         now = time.monotonic()
         if looks == _EAGER:
             until = min(deadline, now + patience)
+        if is_over(thread):
+            return False  # a main thread, not reported as dead before all others have been reaped
+        if not is_ours(thread.tid):
+            return False  # another thread has called exec and is the main one now: a child of ours that we do not trace
         if now > until:
             raise StopTimeout(thread.pid, thread.tid, now - started, _why_not(thread))
         time.sleep(min(0.002, 0.00002 * (looks - _EAGER + 1)))
@@ -151,7 +173,7 @@ def stop_code(thread: HeldThread) -> tuple[int, int]:
 
 def settle(thread: HeldThread) -> bool:
     """Bring a thread that has answered an interrupt to a stop in which nothing is half done; false if it must be awaited again, or has
-    ended. Raises ExecHappened.
+    ended. Raises Disturbed.
 
     A signal that got ahead of the interrupt is delivered at once if that does not end the process: then the thread stands at the
     first instruction of the handler. One that will end it is kept in `stop_signal`: so the state just before death can be seen.
@@ -167,7 +189,7 @@ def settle(thread: HeldThread) -> bool:
         return False
     signo, _, code = _SIGINFO_HEAD.unpack_from(info)
     if code >> 8 == ptrace.PTRACE_EVENT_EXEC:
-        raise ExecHappened
+        raise Disturbed
     if code >> 8 == ptrace.PTRACE_EVENT_STOP:
         thread.group_stopped = signo != signal.SIGTRAP
         return True
