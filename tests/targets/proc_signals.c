@@ -28,16 +28,15 @@ static void *worker(void *unused)
 {
     sigset_t none;
     struct epoll_event event;
-    (void)unused;
     sigemptyset(&none);
-    while (!over) {
+    for (;;) {
         /* The signal is blocked but in here, so that it ends these waits and cannot be missed. */
         if (handled % 2)
             sigsuspend(&none);
         else if (epoll_pwait(epoll, &event, 1, -1, &none) != -1 || errno != EINTR)
             wrong = 2;
     }
-    return NULL;
+    return unused;
 }
 
 static void *wait_for_line(void *unused)

@@ -3,9 +3,10 @@
 A borrowed thread runs a `syscall` instruction that the process has anyway; for many calls in a row, a loop in a page that is mapped for
 the time of the borrowing. When it is given back it has its own registers and signal mask, and all else is as it was.
 
-What the kernel would restart is restarted: ERESTART codes stand in the registers that are given back, and in the last stop of a borrowing
-the kernel looks at them when the thread goes on. Calls with a timeout of their own that set the thread's restart block (nanosleep,
-poll, futex with a timeout) must not be borrowed: the thread may be inside one, and would lose the time that it has left.
+What the kernel would restart is restarted: ERESTART codes stand in the registers that are given back, and a thread that its tracer
+lets go looks at them on its way to user mode, whatever stop it was in (kernel/ptrace.c, __ptrace_unlink sets TIF_SIGPENDING). Calls
+with a timeout of their own that set the thread's restart block (nanosleep, poll, futex with a timeout) must not be borrowed: the
+thread may be inside one, and would lose the time that it has left.
 
 If vcsimg is killed
 -------------------
@@ -141,7 +142,6 @@ class Borrowed:
         self._saved: tuple[int, bytes] | None = None
         self._top = 0
         self._rest = self.thread.buffer
-        self._ran = False
 
     def __enter__(self) -> Borrowed:
         try:
@@ -215,7 +215,6 @@ class Borrowed:
         registers[RIP] = code
         if self._saved is not None:
             registers[RSP] = self._top
-        self._ran = True
         return registers
 
     @property
@@ -280,8 +279,6 @@ class Borrowed:
         try:
             self._catch()
             self._unmap()
-            if self._ran:
-                self._stop_for_restart()
         except ProcessChanged:
             if complain:
                 raise
@@ -385,16 +382,8 @@ class Borrowed:
         busy |= self.thread.signal_mask()
         return next((number for number in _QUIET_SIGNALS if not busy >> (number - 1) & 1), 0)
 
-    def _stop_for_restart(self) -> None:
-        """Bring the thread to a stop after which the kernel looks at restart codes: the one for PTRACE_INTERRUPT is, the one at the exit of a
-        system call is not (kernel/signal.c, get_signal)."""
-        self.thread.store(self._rest)
-        ptrace.request(ptrace.PTRACE_INTERRUPT, self.thread.tid, 0, 0)
-        self._resume(ptrace.PTRACE_CONT)
-
     def _resume(self, request: int, awaited: int = 0) -> None:
-        """Let the thread run: after PTRACE_SYSCALL to the entry or exit of a system call, after PTRACE_CONT to the signal `awaited`, or, if
-        that is 0, to the stop for an interrupt.
+        """Let the thread run: after PTRACE_SYSCALL to the entry or exit of a system call, after PTRACE_CONT to the signal `awaited`.
 
         All signals but that one are blocked. What can come in between are stop signals, which cannot be blocked, and stops that
         are over when the thread goes on.
@@ -411,10 +400,7 @@ class Borrowed:
             if request == ptrace.PTRACE_SYSCALL:
                 if code == stopping.SYSCALL_STOP:
                     return
-            elif awaited:
-                if not event and signo == awaited and self.thread.buffer[stub.COUNT] == 0:
-                    return
-            elif event:
+            elif not event and signo == awaited and self.thread.buffer[stub.COUNT] == 0:
                 return
             forwarded = 0 if event or code == stopping.SYSCALL_STOP or signo == awaited else signo
 

@@ -127,17 +127,16 @@ class HeldProcess:
         while True:
             # Counting threads is cheap, listing them is not: none is missing if all are held.
             count = self._count()
-            if count == len(self._held) and self._all_stopped(count):
+            known = len(self._held) + self._main_is_over()
+            if count == known and self._all_stopped(count):
                 break
-            if count <= len(self._held):
+            if count <= known:
                 raise stopping.Disturbed
             tids = self._list(count)
             with watching(self._held.values()) if count > 1 else nullcontext():
                 self._seize([tid for tid in tids if tid not in self._held], deadline, patience)
             if not self._held:
                 self._refuse_what_has_ended()
-            elif self.pid not in self._held and len(self._held) == count - 1 and self._main_is_over():
-                break
             if time.monotonic() > deadline:
                 state = "threads appear faster than they can be stopped"
                 raise StopTimeout(self.pid, max(tids), time.monotonic() - self.stopped_at, state)
@@ -185,9 +184,12 @@ class HeldProcess:
 
     def _count(self) -> int:
         try:
-            return procfs.thread_count(self.pid)
+            count = procfs.thread_count(self.pid)
         except OSError:
-            raise self._refusal() from None
+            count = 0
+        if count == 0:
+            raise self._refusal()
+        return count
 
     def _list(self, count: int) -> list[int]:
         if count == 1:
@@ -216,7 +218,8 @@ class HeldProcess:
             raise self._refusal()
 
     def _main_is_over(self) -> bool:
-        return stopping.is_over(HeldThread(self.pid, self.pid))
+        """Whether the main thread is a zombie, while others are held."""
+        return bool(self._held) and self.pid not in self._held and stopping.is_over(HeldThread(self.pid, self.pid))
 
     def _refuse_32_bit(self) -> None:
         """A thread in 32-bit mode: of a 32-bit program, or of a 64-bit one that emulates."""
