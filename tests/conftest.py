@@ -9,9 +9,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from vcsimg.kernel import procfs
 
 TARGETS = Path(__file__).parent / "targets"
 _BUILD = Path(tempfile.gettempdir()) / f"vcsimg-test-targets-{os.getuid()}"
@@ -62,8 +65,16 @@ class Target:
         wait_for(lambda: Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt")
 
     def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+        """End the program and what it has started, some of which may hold its pipes open."""
+        if self.process.poll() is None:
+            for pid in [*procfs.descendants(self.pid), self.pid]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+        self.process.wait(10)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:

@@ -304,6 +304,7 @@ class Borrowed:
         else:
             self._rest[RIP], self._rest[RSP] = self._code.restore, context
             self._top = context - 8
+        self.thread.store(self._rest)
 
     # Memory
 

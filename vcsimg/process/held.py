@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 
-from vcsimg.errors import NoSuchProcess, NotPermitted, ProcessChanged, ProcessError, StopTimeout, UnsupportedProcess
+from vcsimg.errors import AlreadyTraced, NoSuchProcess, NotPermitted, ProcessChanged, ProcessError, StopTimeout, UnsupportedProcess
 from vcsimg.kernel import procfs
 from vcsimg.kernel.x86_64 import CS, CS_32BIT
 from vcsimg.process import abandoned, stopping
@@ -34,6 +34,9 @@ _VFORK_SECONDS = 1.0
 _LEAVE_SECONDS = 0.05
 """How long to wait at the end for a thread that has not stopped yet, before it is left to be let go when it does."""
 
+_held_now: set[int] = set()
+"""The processes that are held at this moment: ptrace does not refuse a second hold to the OS thread that has the first."""
+
 _ELF_CLASS = 4
 _ELFCLASS32 = 1
 
@@ -50,6 +53,7 @@ class HeldProcess:
         self.pid = pid
         self._touched = touched
         self._released = False
+        self._counted = False
         self.stopped_at = 0.0
         self.pause = 0.0
         self._waits = waits
@@ -96,7 +100,7 @@ class HeldProcess:
         if threading.get_native_id() != self._tracer:
             raise RuntimeError(f"process {self.pid} is held by another thread of this program, which alone can release it")
         with deferred():
-            if self.pid not in self._held and stopping.is_ours(self.pid):
+            if self._counted and self.pid not in self._held and stopping.is_ours(self.pid):
                 # Another thread that we held has called exec since: it is the main one now.
                 self._held[self.pid] = HeldThread(self.pid, self.pid)
             if self._waits is not None:
@@ -108,6 +112,8 @@ class HeldProcess:
                     abandoned.abandon(thread)
             self._held.clear()
             self._released = True
+            if self._counted:
+                _held_now.discard(self.pid)
             self.pause = time.monotonic() - self.stopped_at
 
     def close(self) -> None:
@@ -123,6 +129,10 @@ class HeldProcess:
     def _stop(self, deadline: float, patience: float) -> None:
         """Stop every thread, however many come while we do. Raises ProcessError; StopTimeout at `deadline`, or when one thread has kept
         the others waiting for `patience` seconds."""
+        if self.pid in _held_now:
+            raise AlreadyTraced(self.pid, os.getpid())
+        self._counted = True
+        _held_now.add(self.pid)
         self.stopped_at = time.monotonic()
         while True:
             # Counting threads is cheap, listing them is not: none is missing if all are held.
@@ -318,13 +328,17 @@ def _stop_all(helds: list[HeldProcess], tree: bool, deadline: float, patience: f
         parent = helds[looked]
         looked += 1
         for child in procfs.children(parent.pid):
+            if any(held.pid == child for held in helds):
+                continue  # its parent has ended since it was found, and another one took it
             held = HeldProcess(child, waits)
             helds.append(held)
             try:
                 held._stop(deadline, patience)
             except (NoSuchProcess, ProcessChanged):
+                held.close()
                 helds.remove(held)
             except UnsupportedProcess:
                 if not stopping.is_over(HeldThread(child, child)):
                     raise
+                held.close()
                 helds.remove(held)

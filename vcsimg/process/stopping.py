@@ -63,7 +63,7 @@ class Disturbed(Exception):
 
 
 def seize(thread: HeldThread) -> bool:
-    """Attach to a thread and ask it to stop; false if it has ended. Raises NotPermitted and its like."""
+    """Attach to a thread and ask it to stop; false if it has ended. Raises NotPermitted and its like, and Disturbed."""
     for _ in range(_EXEC_RACES):
         if ptrace.request(ptrace.PTRACE_SEIZE, thread.tid, 0, OPTIONS) == 0:
             break
@@ -71,6 +71,9 @@ def seize(thread: HeldThread) -> bool:
             return False
         # Not permitted; or the thread was a zombie then, and in the place of this main thread is now another one, by exec.
     else:
+        if is_ours(thread.tid):
+            # Another thread that we hold, or were about to let go, has called exec since: it is the main one now.
+            raise Disturbed
         raise refusal(thread.pid)
     ptrace.request(ptrace.PTRACE_INTERRUPT, thread.tid, 0, 0)
     return True
