@@ -52,7 +52,7 @@ class History:
             consolidate.merge([keep.with_suffix(".pack")], packs, self.path / "vcsimg", sync=False)
             consolidate.consolidate(self.path, sync=False)
             (self.path / "refs" / "heads" / "main").write_text(self._tip + "\n")
-        self.repo._reopen()
+        self.repo = Repository.open(self.path)
 
     def _capture(self, writer: PackWriter) -> None:
         def put(path: tuple[str, ...], data: bytes) -> None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import http.server
-import os
-import shutil
-import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from store_model import BASE, Model, own_pages
 
+from tests.servers import git_daemon, http_server
 from vcsimg.errors import StoreError
 from vcsimg.store import Repository
 
@@ -31,95 +27,16 @@ def history(repo: Repository) -> History:
     return captures
 
 
-class _Backend(http.server.BaseHTTPRequestHandler):
-    """git http-backend(1) as CGI."""
-
-    root = ""
-
-    def _serve(self) -> None:
-        path, _, query = self.path.partition("?")
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length) if length else b""
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-        environment = {
-            **os.environ,
-            "GIT_PROJECT_ROOT": self.root,
-            "GIT_HTTP_EXPORT_ALL": "1",
-            "PATH_INFO": path,
-            "QUERY_STRING": query,
-            "REQUEST_METHOD": self.command,
-            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-            "REMOTE_USER": "tester",
-            "REMOTE_ADDR": "127.0.0.1",
-        }
-        done = subprocess.run(["git", "http-backend"], input=body, capture_output=True, env=environment, check=False)
-        head, _, content = done.stdout.partition(b"\r\n\r\n")
-        fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
-        self.send_response(int(fields.pop("Status", "200 OK").split()[0]))
-        for name, value in fields.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_GET = do_POST = _serve
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def http_url(repo: Repository, history: History) -> Iterator[str]:
-    """A smart HTTP server on loopback for the folder of the test's repository."""
-    subprocess.run(["git", "-C", repo.path, "config", "http.receivepack", "true"], check=True)
-    handler = type("Handler", (_Backend,), {"root": str(repo.path.parent)})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/repo"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_server(repo.path) as url:
+        yield url
 
 
 @pytest.fixture
 def daemon_url(repo: Repository, history: History) -> Iterator[str]:
-    """A git daemon on loopback."""
-    if not shutil.which("git-daemon") and not Path(_exec_path(), "git-daemon").exists():
-        pytest.skip("git daemon is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    base = repo.path.parent
-    daemon = subprocess.Popen(
-        [
-            Path(_exec_path(), "git-daemon"),
-            "--export-all",
-            "--listen=127.0.0.1",
-            f"--port={port}",
-            f"--base-path={base}",
-            "--reuseaddr",
-        ],
-        stderr=subprocess.DEVNULL,
-    )
-    for _ in range(500):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        threading.Event().wait(0.01)
-    yield f"git://127.0.0.1:{port}/repo"
-    daemon.terminate()
-    daemon.wait()
-
-
-def _exec_path() -> str:
-    return subprocess.run(["git", "--exec-path"], capture_output=True, text=True, check=True).stdout.strip()
+    with git_daemon(repo.path) as url:
+        yield url
 
 
 def check(repo: Repository, captures: History) -> None:
@@ -201,5 +118,6 @@ def test_a_bundle(repo: Repository, history: History, tmp_path: Path) -> None:
 def test_a_remote_that_is_not_there(repo: Repository, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="git fetch failed"):
         Repository.clone(str(tmp_path / "nothing"), tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
     with pytest.raises(StoreError, match="git fetch failed"):
         repo.fetch("nowhere")

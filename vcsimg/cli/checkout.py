@@ -14,6 +14,7 @@ import click
 
 from vcsimg.cli.options import PID, choose_process, find_captures, json_option, repository_option
 from vcsimg.cli.output import Output, size, stderr, stdout
+from vcsimg.cli.progress import transfer
 from vcsimg.errors import ExportError, VcsimgError
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def checkout(
     written: list[Path] = []
     with find_captures(repo) as repository:
         commit = repository.resolve(revision)
+        with transfer(err) as fetching:
+            repository.complete(commit, progress=fetching)
         snapshot = repository.load(commit)
         processes = [choose_process(snapshot, pid, commit)] if pid is not None else list(snapshot.processes)
         if core is not None and len(processes) > 1:

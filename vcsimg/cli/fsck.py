@@ -31,14 +31,21 @@ def fsck(salvage: Path | None, repo: Path | None, as_json: bool) -> int:
         saved = repository.salvage(salvage, report) if salvage is not None else None
     if as_json:
         findings = [{"capture": finding.capture, "message": finding.message} for finding in report.findings]
-        facts = {"checked": report.checked, "sealed": report.sealed, "findings": findings, "damaged": sorted(report.damaged)}
+        facts = {
+            "checked": report.checked,
+            "sealed": report.sealed,
+            "absent": report.absent,
+            "findings": findings,
+            "damaged": sorted(report.damaged),
+        }
         out.json(facts if saved is None else {**facts, "salvaged": saved})
         return int(not report.clean)
     for finding in report.findings:
         out.line((finding.message, "red"))
     sealed = f", of {report.sealed} only the objects, since the key is not here" if report.sealed else ""
+    absent = f", {report.absent} not, since their contents are not here" if report.absent else ""
     out.line(
-        f"{count(report.checked, 'capture')} checked{sealed}, {len(report.damaged)} damaged, {count(len(report.findings), 'finding')}"
+        f"{count(report.checked, 'capture')} checked{sealed}{absent}, {len(report.damaged)} damaged, {count(len(report.findings), 'finding')}"
     )
     if saved is not None:
         out.line(f"{count(saved, 'capture')} saved to {salvage}")

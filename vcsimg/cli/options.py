@@ -86,6 +86,24 @@ def json_option(text: str) -> Callable[[Command], Command]:
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
+def key_options(purpose: str) -> Callable[[Command], Command]:
+    """--key-file and --key-command; the command gets `key_file` and `key_command`, at most one of which is not None."""
+
+    def one_only(context: click.Context, _: click.Parameter, value: Any) -> Any:
+        if value is not None and any(context.params.get(name) is not None for name in ("key_file", "key_command")):
+            raise click.UsageError("--key-file and --key-command exclude one another.")
+        return value
+
+    def options(command: Command) -> Command:
+        file = click.option(
+            "--key-file", type=click.Path(path_type=Path), metavar="FILE", callback=one_only, help=f"Encryption: {purpose}."
+        )
+        call = click.option("--key-command", metavar="COMMAND", callback=one_only, help="The same, printed by a shell command.")
+        return file(call(command))
+
+    return options
+
+
 def find_repository(repo: Path | None) -> Repository:
     """The repository that is meant. Raises RepositoryMissing, StoreError."""
     from vcsimg.store import Repository

@@ -118,18 +118,17 @@ def restore(
     if detach:
         restored.space.leave()
         return 0
-    return leave_as(attend(restored))
+    return leave_as(attend(restored, standard))
 
 
-def _standard(stack: ExitStack, path: Path | None, number: int, detach: bool) -> int:
+def _standard(stack: ExitStack, path: Path | None, number: int, detach: bool) -> int | None:
     """A descriptor for standard input, output or error."""
-    if path is None and not detach:
-        return number
-    name = path if path is not None else Path(os.devnull)
+    if path is None:
+        return None if detach else number
     flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:
-        fd = os.open(name, flags | os.O_CLOEXEC, 0o666)
+        fd = os.open(path, flags | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise click.FileError(str(name), error.strerror) from None
+        raise click.FileError(str(path), error.strerror) from None
     stack.callback(os.close, fd)
     return fd

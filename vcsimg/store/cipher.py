@@ -118,14 +118,26 @@ def make_key(file: Path) -> None:
         os.fsync(stream.fileno())
 
 
+def adopt(repo: pygit2.Repository) -> None:
+    """Have everything sealed in a copy of a repository in which it is: without a key, nothing can be written there."""
+    repo.config[CONFIG] = NAME
+
+
 def configure(repo: pygit2.Repository, *, key_file: Path | None, key_command: str | None) -> None:
     """Have everything in an empty repository sealed from now on."""
-    repo.config[CONFIG] = NAME
+    adopt(repo)
     if key_file is not None:
         make_key(key_file)
-        repo.config[KEY_FILE] = str(key_file.absolute())
-    if key_command is not None:
-        repo.config[KEY_COMMAND] = key_command
+    remember(repo, key_file=key_file, key_command=key_command)
+
+
+def remember(repo: pygit2.Repository, *, key_file: Path | None, key_command: str | None) -> None:
+    """Note where the key of a repository is. Raises KeyMissing when it is not there, StoreError when it cannot be read."""
+    for name, value in ((KEY_FILE, key_file and str(key_file.absolute())), (KEY_COMMAND, key_command)):
+        if value is not None:
+            repo.config[name] = value
+        elif name in repo.config:
+            del repo.config[name]
     if find(repo) is None:
         raise KeyMissing(repo.path, "no key")
 

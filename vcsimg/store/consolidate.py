@@ -153,6 +153,11 @@ def _once(repository: Path, due: Callable[[Sequence[Candidate]], list[Candidate]
             merge([pack.path for pack in chosen], directory, repository / "vcsimg", sync=sync)
         except BadPack:
             bad.update(pack.path for pack in chosen)
+        except FileNotFoundError:
+            gone = [pack.path for pack in chosen if not pack.path.exists()]
+            if not gone:
+                raise
+            bad.update(gone)  # `git gc` was faster
         else:
             return 1
     return 0

@@ -15,13 +15,13 @@ from vcsimg.errors import ImageError, KeyMissing, StoreError
 from vcsimg.image.pages import ImageMemory, Piece
 from vcsimg.image.snapshot import CaptureFacts, Process
 from vcsimg.store import chain as chains
-from vcsimg.store import gitcommand
+from vcsimg.store import gitcommand, remotes
 from vcsimg.store.layout import chunk_name, file_path
 from vcsimg.store.load import Loader
 from vcsimg.store.objects import Entry, Objects, Oid
 from vcsimg.store.rewrite import oldest_first
 from vcsimg.store.source import CHUNK, StoredFiles, StoredPieces, Trees, differing
-from vcsimg.store.walker import apply
+from vcsimg.store.stepping import apply
 
 _HELD = 128
 _CAPTURE = re.compile(r"capture [0-9a-f]{12} ")
@@ -41,13 +41,15 @@ class Finding:
 class Report:
     """What a check found. `damaged`: captures that cannot be rebuilt wholly, among `checked`.
 
-    `sealed`: captures that only their objects were checked of, since they are encrypted and the key is not here.
+    `sealed`: captures that only their objects were checked of, since they are encrypted and the key is not here. `absent`: captures
+    of a light clone whose contents are elsewhere.
     """
 
     findings: list[Finding] = field(default_factory=list)
     damaged: set[str] = field(default_factory=set)
     checked: int = 0
     sealed: int = 0
+    absent: int = 0
 
     @property
     def clean(self) -> bool:
@@ -68,7 +70,8 @@ Bad = dict[tuple[int, int], str]
 class Checker:
     """Checks the captures of a repository, oldest first."""
 
-    def __init__(self, repo: pygit2.Repository, path: Path) -> None:
+    def __init__(self, repo: pygit2.Repository, path: Path, *, light: bool = False) -> None:
+        self._light = light
         self._repo = repo
         self._path = path
         self._objects = Objects(repo, strict=True)
@@ -83,7 +86,7 @@ class Checker:
         commits = self._commits()
         for place, commit in enumerate(commits):
             self._capture(commit)
-            self.report.checked += 1
+            self.report.checked = place + 1 - self.report.absent
             if progress is not None:
                 progress(place + 1, len(commits))
         self._git()
@@ -111,6 +114,9 @@ class Checker:
         parent = next((one for one in commit.parent_ids if str(one) in self._bad), None)
         bad: Bad = dict(self._bad[str(parent)]) if parent is not None else {}
         try:
+            if self._light and next(remotes.missing(self._repo, self._objects, root, where), None) is not None:
+                self.report.absent += 1
+                return
             snapshot = Loader(self._objects, root, where).snapshot(CaptureFacts("", 0.0))
             before = bytes(self._repo[parent].peel(pygit2.Commit).tree_id.raw) if parent is not None else None
             pids = {process.pid for process in snapshot.processes}

@@ -10,6 +10,7 @@ import pygit2
 
 from vcsimg.store import gitcommand
 from vcsimg.store.consolidate import LARGE_LOCK, SMALL_LOCK
+from vcsimg.store.gc import repack, size_of
 from vcsimg.store.locks import locked
 from vcsimg.store.objects import Objects
 from vcsimg.store.pack import PackWriter
@@ -69,7 +70,7 @@ def prune(repo: pygit2.Repository, objects: Objects, path: Path, keep: Collectio
     bytes are freed by the next `git gc`. Raises StoreError, OSError.
     """
     total = sum(1 for _ in oldest_first(repo))
-    before = _size(path)
+    before = size_of(path)
     work = path / "vcsimg"
     with locked(work / LARGE_LOCK, wait=True), locked(work / SMALL_LOCK, wait=True):
         writer = PackWriter(path / "objects" / "pack", work, sync=sync)
@@ -83,10 +84,20 @@ def prune(repo: pygit2.Repository, objects: Objects, path: Path, keep: Collectio
             update_references(path, updates)
         if made is not None:
             made.unlink()
-        gitcommand.run(path, "repack", "-a", "-d", "-q")
+        repack(path)
         gitcommand.run(path, "prune", "--expire=now")
     kept = sum(1 for _ in oldest_first(pygit2.Repository(str(path))))
-    return Pruned(kept, total - kept, before, _size(path))
+    return Pruned(kept, total - kept, before, size_of(path))
+
+
+def would_prune(repo: pygit2.Repository, path: Path, keep: Collection[str]) -> Pruned:
+    """What `prune` would keep and leave out; the bytes are those of now."""
+    total = kept = 0
+    for commit in oldest_first(repo):
+        total += 1
+        kept += str(commit.id) in keep
+    size = size_of(path)
+    return Pruned(kept, total - kept, size, size)
 
 
 def update_references(path: Path, updates: Collection[RefUpdate]) -> None:
@@ -98,7 +109,3 @@ def update_references(path: Path, updates: Collection[RefUpdate]) -> None:
         else:
             lines.append(f"update {update.name} {update.new} {update.old}")
     gitcommand.run(path, "update-ref", "--stdin", text="\n".join([*lines, "prepare", "commit", ""]))
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in (path / "objects").rglob("*") if file.is_file())

@@ -30,6 +30,11 @@ def branches(repo: pygit2.Repository) -> Iterator[Branch]:
             yield Branch(name.removeprefix(PREFIX), str(reference.peel(pygit2.Commit).id))
 
 
+def newest(repo: pygit2.Repository) -> Branch | None:
+    """The branch with the newest capture; None when there is none."""
+    return max(branches(repo), key=lambda branch: repo[branch.tip].peel(pygit2.Commit).commit_time, default=None)
+
+
 def tip(repo: pygit2.Repository, branch: str) -> str | None:
     """The capture at the tip of a branch; None when there is no such branch."""
     reference = repo.references.get(PREFIX + branch)

@@ -7,25 +7,66 @@ of a capture in one request, as git itself does for a checkout.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pygit2
 
 from vcsimg.errors import StoreError
-from vcsimg.store import gitcommand, setup
+from vcsimg.store import cipher, gitcommand, refs, setup
+from vcsimg.store.gitcommand import Progress
 from vcsimg.store.objects import Objects, Oid
 
 ORIGIN = "origin"
+ALL = "refs/heads/*:refs/heads/*"
 _KNOWN = "vcsimg.pushed"
 
 
-def clone(url: str, path: Path, *, light: bool, depth: int | None, progress: bool) -> None:
-    """Make the repository at `path` a copy of the one at `url`: all branches under their names, and tags. Raises StoreError."""
+@dataclass(frozen=True)
+class Fetched:
+    """A branch that a fetch has moved: from `old` (None: it is new) to `new`."""
+
+    branch: str
+    old: str | None
+    new: str
+
+
+def clone(
+    url: str,
+    path: Path,
+    *,
+    light: bool,
+    depth: int | None,
+    progress: Progress | None,
+    keys: tuple[Path | None, str | None] | None = None,
+) -> None:
+    """Make the repository at `path` a copy of the one at `url`: all branches under their names, and tags.
+
+    `keys`: the file and the command that have the key of an encrypted one. If it fails, nothing is left of it. Raises StoreError.
+    """
+    if (path / "HEAD").exists():
+        raise StoreError(str(path), "there is a repository already", remedy="Choose another path, or use `vcsimg fetch` in it.")
+    existed = path.exists()
     setup.make(path)
+    try:
+        _fill(url, path, light=light, depth=depth, progress=progress)
+        if keys is not None:
+            cipher.remember(pygit2.Repository(str(path)), key_file=keys[0], key_command=keys[1])
+    except BaseException:
+        if existed:
+            for child in path.iterdir():
+                shutil.rmtree(child) if child.is_dir() else child.unlink()
+        else:
+            shutil.rmtree(path)
+        raise
+
+
+def _fill(url: str, path: Path, *, light: bool, depth: int | None, progress: Progress | None) -> None:
     run = gitcommand.run
     run(path, "remote", "add", ORIGIN, _absolute(url))
-    run(path, "config", f"remote.{ORIGIN}.fetch", "refs/heads/*:refs/heads/*")
+    run(path, "config", f"remote.{ORIGIN}.fetch", ALL)
     if light:
         run(path, "config", "core.repositoryformatversion", "1")
         run(path, "config", f"remote.{ORIGIN}.promisor", "true")
@@ -36,11 +77,38 @@ def clone(url: str, path: Path, *, light: bool, depth: int | None, progress: boo
         run(path, "symbolic-ref", "HEAD", head[1])
 
 
-def fetch(path: Path, remote: str, *, depth: int | None = None, progress: bool = False) -> None:
+def fetch(path: Path, remote: str, *, depth: int | None = None, progress: Progress | None = None) -> list[Fetched]:
     """Get new captures of all branches, and tags. A branch that went another way there is refused. Raises StoreError."""
+    before = _tips(path)
     options = [f"--depth={depth}"] if depth is not None else []
-    loud = ["--progress"] if progress else ["-q"]
-    gitcommand.run(path, "fetch", *loud, "--tags", "--update-head-ok", *options, remote, progress=progress)
+    loud = "--progress" if progress is not None else "--no-progress"  # -q would not say what was refused
+    try:
+        gitcommand.watch(path, "fetch", loud, "--tags", "--update-head-ok", *options, remote, ALL, progress=progress)
+    except StoreError as error:
+        raise _explained(path, remote, error) from None
+    repo = pygit2.Repository(str(path))
+    if not cipher.required(repo) and _holds_sealed(path, remote):
+        cipher.adopt(repo)
+    newest = refs.newest(repo)
+    if repo.head_is_unborn and newest is not None:
+        gitcommand.run(path, "symbolic-ref", "HEAD", refs.PREFIX + newest.name)
+    return [Fetched(name, before.get(name), new) for name, new in _tips(path).items() if before.get(name) != new]
+
+
+def _tips(path: Path) -> dict[str, str]:
+    return {branch.name: branch.tip for branch in refs.branches(pygit2.Repository(str(path)))}
+
+
+def _holds_sealed(path: Path, remote: str) -> bool:
+    """Whether what was fetched is encrypted. Raises StoreError when it is no capture at all."""
+    for tip in _tips(path).values():
+        text = gitcommand.attempt(path, "cat-file", "blob", f"{tip}:format").stdout  # in a light clone, git fetches it
+        if text.startswith("VXE"):
+            return True
+        if not text.startswith("vcsimg "):
+            raise StoreError(url_of(path, remote), "no repository of captures", remedy="Name one that vcsimg has made.")
+        return False
+    return False
 
 
 def url_of(path: Path, remote: str) -> str:
@@ -54,7 +122,7 @@ def is_known(path: Path, url: str) -> bool:
     return url in gitcommand.attempt(path, "config", "--get-all", _KNOWN).stdout.splitlines()
 
 
-def push(path: Path, remote: str, branches: Sequence[str], *, confirmed: bool, progress: bool) -> None:
+def push(path: Path, remote: str, branches: Sequence[str], *, confirmed: bool, progress: Progress | None) -> None:
     """Send branches (none named: all) and their captures to a remote.
 
     Memory holds passwords and keys: the first push to a place needs `confirmed`. Raises StoreError.
@@ -66,10 +134,27 @@ def push(path: Path, remote: str, branches: Sequence[str], *, confirmed: bool, p
             f"captures were never pushed to {url}: they hold the memory of your processes, with every secret in it",
             remedy="Say --yes if that place may have them.",
         )
-    specs = [f"refs/heads/{branch}:refs/heads/{branch}" for branch in branches] or ["refs/heads/*:refs/heads/*"]
-    gitcommand.run(path, "push", "--progress" if progress else "-q", remote, *specs, progress=progress)
+    specs = [f"refs/heads/{branch}:refs/heads/{branch}" for branch in branches] or [ALL]
+    loud = "--progress" if progress is not None else "--no-progress"  # -q would not say what was refused
+    try:
+        gitcommand.watch(path, "push", loud, remote, *specs, progress=progress)
+    except StoreError as error:
+        raise _explained(path, remote, error) from None
     if not is_known(path, url):
         gitcommand.run(path, "config", "--add", _KNOWN, url)
+
+
+def _explained(path: Path, remote: str, error: StoreError) -> StoreError:
+    """The error of a transfer, with what can be done about it."""
+    text = str(error).removeprefix(f"{path}: ")
+    remedy = None
+    if "does not appear to be a git repository" in text and "://" not in remote and "/" not in remote:
+        remedy = f"Name a URL or a path, or have git remember one as {remote}: git -C {path} remote add {remote} URL"
+    elif "non-fast-forward" in text or "fetch first" in text or "[rejected]" in text or "denying non-fast-forward" in text:
+        remedy = "A branch went another way there: it was pruned, or captured from elsewhere. Use a branch of another name, or clone anew."
+    elif "does not match any" in text:
+        remedy = "`vcsimg log --all` shows the names of branches."
+    return StoreError(str(path), text, remedy=remedy)
 
 
 def bundle(path: Path, file: Path, revisions: Sequence[str]) -> None:
@@ -87,39 +172,40 @@ def promisor(repo: pygit2.Repository) -> str | None:
     return None
 
 
-def complete(repo: pygit2.Repository, objects: Objects, path: Path, remote: str, root: Oid, where: str) -> int:
-    """Fetch every object of a capture's tree that is missing here. Returns how many. Raises StoreError."""
-    missing: list[str] = []
-    odb = repo.odb
+def missing(repo: pygit2.Repository, objects: Objects, root: Oid, where: str) -> Iterator[Oid]:
+    """Files of a capture's tree that a light clone lacks. Raises DamagedImage, HostileImage."""
 
-    def walk(tree: Oid) -> None:
+    def walk(tree: Oid) -> Iterator[Oid]:
         for entry in objects.tree(tree, where).values():
             if entry.is_tree:
-                walk(entry.oid)
-            elif not odb.exists(pygit2.Oid(raw=entry.oid)):
-                missing.append(entry.oid.hex())
+                yield from walk(entry.oid)
+            elif lacks(repo, entry.oid):
+                yield entry.oid
 
-    walk(root)
-    if missing:
-        fetch_objects(path, remote, missing)
-    return len(missing)
+    yield from walk(root)
 
 
-def fetch_objects(path: Path, remote: str, names: Sequence[str]) -> None:
+def lacks(repo: pygit2.Repository, oid: Oid) -> bool:
+    """Whether an object is not here."""
+    return not repo.odb.exists(pygit2.Oid(raw=oid))
+
+
+def fetch_objects(path: Path, remote: str, names: Sequence[Oid], progress: Progress | None = None) -> None:
     """Fetch objects by id, as git does when a partial clone lacks them (partial-clone(7)). Raises StoreError."""
-    gitcommand.run(
+    gitcommand.watch(
         path,
         "-c",
         "fetch.negotiationAlgorithm=noop",
         "fetch",
-        "-q",
+        "--progress" if progress is not None else "-q",
         remote,
         "--no-tags",
         "--no-write-fetch-head",
         "--recurse-submodules=no",
         "--filter=blob:none",
         "--stdin",
-        text="\n".join(names) + "\n",
+        text="\n".join(name.hex() for name in names) + "\n",
+        progress=progress,
     )
 
 

@@ -2,53 +2,36 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import pygit2
-
-from vcsimg.errors import RepositoryBusy, StoreError, UnknownRevision
+from vcsimg.errors import RepositoryBusy, StoreError
 from vcsimg.image.pages import PieceSource
 from vcsimg.image.snapshot import Snapshot
-from vcsimg.store import cipher, consolidate, leftovers, message, names, refs, remotes, setup
+from vcsimg.store import captures, cipher, consolidate, gc, message, refs, remotes, setup
+from vcsimg.store.captures import Capture, capture_of
+from vcsimg.store.committer import Committer
 from vcsimg.store.failures import translated
 from vcsimg.store.fsck import Checker, Progress, Report
-from vcsimg.store.helper import Helper
-from vcsimg.store.identity import identity
-from vcsimg.store.layout import file_path
+from vcsimg.store.gc import Collected
+from vcsimg.store.gitcommand import Progress as Transfer
+from vcsimg.store.layout import piece_path
 from vcsimg.store.load import Loader
 from vcsimg.store.locks import Taken, locked
-from vcsimg.store.objects import BLOB, COMMIT, Entry, Objects, Oid, format_commit
-from vcsimg.store.pack import PackWriter
-from vcsimg.store.prune import Pruned, chosen, prune
+from vcsimg.store.objects import BLOB, Entry
+from vcsimg.store.opened import Opened
+from vcsimg.store.prune import Pruned, chosen, prune, would_prune
 from vcsimg.store.refs import Branch
+from vcsimg.store.remotes import Fetched
 from vcsimg.store.salvage import salvage
-from vcsimg.store.source import StoredPieces, differing
+from vcsimg.store.source import StoredPieces, Trees, differing
 from vcsimg.store.walk import newest_first
-from vcsimg.store.walker import HeldPieces
-from vcsimg.store.writer import Writer
+from vcsimg.store.walker import Walker
 
 Sync = Literal["capture", "none"]
-_TIPS_SEARCHED = 64
-_VANISHED = 32
 _AT_CLOSE = 64 << 20
-
-
-@dataclass(frozen=True)
-class Capture:
-    """One commit: `time` in seconds since the epoch; `subject` and `body` of its message without the trailers."""
-
-    id: str
-    parents: tuple[str, ...]
-    time: float
-    subject: str
-    body: str
-    trailers: dict[str, str]
-    branch: str | None = None
 
 
 class Repository:
@@ -61,17 +44,14 @@ class Repository:
     def __init__(self, path: Path, *, sync: Sync = "capture") -> None:
         self.path = path
         self._sync = sync == "capture"
-        self._git = setup.open_git(path)
-        self._objects = Objects(self._git)
-        self._promisor = remotes.promisor(self._git)
+        self._opened = Opened(path)
         self._complete: set[str] = set()
-        self._writers: dict[str, Writer] = {}
-        self._helper: Helper | None = None
-        self._owner: leftovers.Owner | None = None
-        self._commits = 0
-        self._packs: set[str] = set()
-        self.bytes_written = 0
+        self._committer = Committer(self._opened, sync=self._sync)
+
+    @property
+    def bytes_written(self) -> int:
         """Bytes of the packs of captures that were committed through this object."""
+        return self._committer.bytes_written
 
     @classmethod
     def init(
@@ -107,29 +87,33 @@ class Repository:
 
     @classmethod
     def clone(
-        cls, url: str, path: str | Path, *, light: bool = False, depth: int | None = None, progress: bool = False
+        cls,
+        url: str,
+        path: str | Path,
+        *,
+        light: bool = False,
+        depth: int | None = None,
+        key_file: Path | None = None,
+        key_command: str | None = None,
+        progress: Transfer | None = None,
     ) -> Repository:
         """Copy a repository from any place that git can fetch from. `depth`: only so many captures of each branch.
 
-        `light`: no contents yet; those of a capture are fetched when it is loaded. Raises StoreError.
+        `light`: no contents yet; those of a capture are fetched when it is loaded. `key_file`, `key_command`: where the key is, for
+        an encrypted one; it can be said later too. Raises StoreError (KeyMissing): then there is no copy.
         """
         path = Path(path).absolute()
         with translated(path):
-            remotes.clone(url, path, light=light, depth=depth, progress=progress)
+            keys = (key_file, key_command) if key_file is not None or key_command is not None else None
+            remotes.clone(url, path, light=light, depth=depth, keys=keys, progress=progress)
         return cls(path)
 
     def close(self) -> None:
         """End its threads and its helper, and leave few packs behind. It can be used again."""
-        for writer in self._writers.values():
-            writer.close()
-        self._writers.clear()
-        if self._helper is not None:
-            self._helper.close()
-            self._helper = None
-        if self._commits:
-            self._commits = 0
+        commits = self._committer.commits
+        self._committer.close()
+        if commits:
             self.consolidate(_AT_CLOSE)
-        self._owner = None
 
     def consolidate(self, most: int | None = None) -> int:
         """Make few packs of many, as far as it is due, but none of more than `most` bytes. Returns how many were made.
@@ -139,7 +123,7 @@ class Repository:
         with translated(self.path):
             made = consolidate.consolidate(self.path, sync=self._sync, most=most)
             if made:
-                self._reopen()
+                self._opened.reopen()
         return made
 
     def __enter__(self) -> Repository:
@@ -181,102 +165,29 @@ class Repository:
         if snapshot.base is not None and (not parents or snapshot.base != parents[0]):
             raise ValueError("a snapshot's base is its first parent")
         with translated(self.path):
-            refs.check_name(self.path, branch)
-            old = refs.tip(self._git, branch)
-            if old is not None and (not parents or parents[0] != old):
-                raise RepositoryBusy(str(self.path), branch, None)
-            work = setup.work_directory(self.path)
-            owner = leftovers.owner(work)
-            if owner is not self._owner:
-                self._owner = owner
-                leftovers.remove(work, self._pack_directory)
-            self._keep_packs_few()
-            writer = self._writer(branch, parents[0] if parents else None)
-            pack = PackWriter(self._pack_directory, work, sync=self._sync)
-            try:
-                commit = self._write(writer, pack, snapshot, parents, message)
-                keep = pack.finish()
-                refs.move(self._git, self.path, branch, old, commit, sync=self._sync)
-            except BaseException:
-                if refs.tip(self._git, branch) == old:
-                    pack.abandon()
-                writer.close()
-                self._writers.pop(branch, None)
-                raise
-            if keep is not None:
-                keep.unlink(missing_ok=True)
-            writer.tip = commit
-            self._commits += 1
-            self.bytes_written += pack.size if keep is not None else 0
-        return commit
-
-    @property
-    def _pack_directory(self) -> Path:
-        return self.path / "objects" / "pack"
-
-    def _keep_packs_few(self) -> None:
-        """See to it that packs are consolidated: by the helper while a recording goes on, and here if it cannot keep up."""
-        packs = consolidate.candidates(self._pack_directory)
-        if consolidate.plan(packs):
-            if len(packs) >= consolidate.TOO_MANY:
-                consolidate.consolidate_small(self.path, sync=self._sync, wait=True)
-                packs = consolidate.candidates(self._pack_directory)
-                if len(packs) >= consolidate.TOO_MANY:
-                    consolidate.consolidate(self.path, sync=self._sync)
-                    packs = consolidate.candidates(self._pack_directory)
-            else:
-                if self._helper is None and self._commits >= consolidate.FAN:
-                    self._helper = Helper(self.path, sync=self._sync)
-                if self._helper is not None:
-                    self._helper.poke()
-        names = {pack.path.name for pack in packs}
-        if len(self._packs - names) > _VANISHED:
-            self._reopen()
-        self._packs |= names
-
-    def _reopen(self) -> None:
-        self._git = setup.open_git(self.path)
-        self._objects.use(self._git)
-        self._promisor = remotes.promisor(self._git)
-        self._packs = {pack.path.name for pack in consolidate.candidates(self._pack_directory)}
-
-    def _write(self, writer: Writer, pack: PackWriter, snapshot: Snapshot, parents: Sequence[str], text: str) -> str:
-        tree, counts = writer.write(snapshot, pack, self._find_file)
-        facts = snapshot.facts
-        if facts is not None:
-            facts.pages_changed = counts.pages
-        subject = text if text.strip() else message.made_subject(snapshot, counts.pages, len(counts.regions))
-        who = identity(self._git, facts.time if facts is not None else time.time())
-        data = format_commit(tree, parents, who, who, message.compose(subject, snapshot))
-        return pack.add(COMMIT, data).hex()
-
-    def _writer(self, branch: str, parent: str | None) -> Writer:
-        """The writer that knows what `parent` looked like: the one that wrote it, or one that reads it."""
-        writer = self._writers.get(branch)
-        if writer is None or writer.tip != parent:
-            if writer is not None:
-                writer.close()
-            root = self._root(parent) if parent is not None else None
-            writer = self._writers[branch] = Writer(self._objects, parent, root)
-        return writer
-
-    def _find_file(self, sha256: str) -> Oid | None:
-        """The directory of a mapped file at the tip of some branch: there it is sure to stay."""
-        for branch in list(refs.branches(self._git))[-_TIPS_SEARCHED:]:
-            entry = self._objects.find(self._root(branch.tip), "/".join(file_path(sha256)), f"capture {branch.tip[:12]}")
-            if entry is not None:
-                return entry.oid
-        return None
+            return self._committer.commit(snapshot, branch, parents, message)
 
     # Other copies
 
-    def fetch(self, remote: str = remotes.ORIGIN, *, progress: bool = False) -> None:
-        """Get new captures from a remote. Raises StoreError."""
-        remotes.fetch(self.path, remote, progress=progress)
-        self._reopen()
+    def fetch(self, remote: str = remotes.ORIGIN, *, progress: Transfer | None = None) -> list[Fetched]:
+        """Get new captures from a remote. Returns the branches that moved. Raises StoreError."""
+        with translated(self.path):
+            fetched = remotes.fetch(self.path, remote, progress=progress)
+            self._opened.reopen()
+        return fetched
+
+    def push_target(self, remote: str = remotes.ORIGIN) -> tuple[str, bool]:
+        """The URL that a push to a remote would go to, and whether captures were pushed there before."""
+        url = remotes.url_of(self.path, remote)
+        return url, remotes.is_known(self.path, url)
 
     def push(
-        self, remote: str = remotes.ORIGIN, branches: Sequence[str] = (), *, confirmed: bool = False, progress: bool = False
+        self,
+        remote: str = remotes.ORIGIN,
+        branches: Sequence[str] = (),
+        *,
+        confirmed: bool = False,
+        progress: Transfer | None = None,
     ) -> None:
         """Send branches (none named: all) to a remote, a name or a URL. The first push to a place must be `confirmed`, since
         memory holds secrets. Raises StoreError."""
@@ -286,67 +197,70 @@ class Repository:
         """Write captures with their history (none named: all) into one file, for `clone` and `fetch`. Raises StoreError."""
         remotes.bundle(self.path, Path(file), revisions)
 
-    def complete(self, rev: str) -> int:
+    def complete(self, rev: str, *, progress: Transfer | None = None) -> int:
         """Fetch what a light clone lacks of a capture; `load` does so too. Returns how many objects. Raises StoreError."""
-        if self._promisor is None or rev in self._complete:
+        promisor = self._opened.promisor
+        if promisor is None or rev in self._complete:
             return 0
         with translated(self.path):
-            root = self._root(rev)
-            fetched = remotes.complete(self._git, self._objects, self.path, self._promisor, root, f"capture {rev[:12]}")
-            if fetched:
-                self._reopen()
+            root = self._opened.root(rev)
+            missing = list(dict.fromkeys(remotes.missing(self._opened.git, self._opened.objects, root, f"capture {rev[:12]}")))
+            if missing:
+                remotes.fetch_objects(self.path, promisor, missing, progress)
+                self._opened.reopen()
             self._complete.add(rev)
-        return fetched
+        return len(missing)
 
     # Upkeep
+
+    def gc(self) -> Collected:
+        """Pack everything anew, and drop what no branch or tag leads to. Captures may be made meanwhile. Raises StoreError."""
+        with translated(self.path):
+            collected = gc.collect(self.path)
+            self._opened.reopen()
+        return collected
 
     def fsck(self, progress: Progress | None = None) -> Report:
         """Check every capture, page by page, and git's own objects. Raises StoreError."""
         with translated(self.path):
-            self._reopen()
-            return Checker(self._git, self.path).run(progress)
+            self._opened.reopen()
+            return Checker(self._opened.git, self.path, light=self._opened.promisor is not None).run(progress)
 
     def salvage(self, target: str | Path, report: Report) -> int:
         """Copy every capture that `report` has nothing against into a new repository. Returns how many. Raises StoreError."""
         with translated(Path(target)):
             made = Repository.init(target)
-            return salvage(self.path, self._git, made.path, report.damaged)
+            return salvage(self.path, self._opened.git, made.path, report.damaged)
 
-    def prune(self, *, keep_every: float | None = None, keep_last: int | None = None, keep_tagged: bool = True) -> Pruned:
+    def prune(
+        self, *, keep_every: float | None = None, keep_last: int | None = None, keep_tagged: bool = True, dry_run: bool = False
+    ) -> Pruned:
         """Thin the history of all branches: keep the tip of each, its newest `keep_last`, one every `keep_every` seconds, tagged
         ones, and those that several others come from. Ids of captures after a gap change; their content does not.
 
-        Raises RepositoryBusy when one of the branches is being recorded, StoreError.
+        `dry_run`: only count. Raises RepositoryBusy when one of the branches is being recorded, StoreError.
         """
         if keep_every is None and keep_last is None:
             raise ValueError("nothing says what to keep")
         with ExitStack() as locks, translated(self.path):
             for branch in self.branches():
                 locks.enter_context(self.lock(branch.name))
-            self._reopen()
-            keep = chosen(self._git, every=keep_every, last=keep_last, tagged=keep_tagged)
-            for writer in self._writers.values():
-                writer.close()
-            self._writers.clear()
+            self._opened.reopen()
+            git = self._opened.git
+            keep = chosen(git, every=keep_every, last=keep_last, tagged=keep_tagged)
+            if dry_run:
+                return would_prune(git, self.path, keep)
+            self._committer.forget()
             try:
-                return prune(self._git, self._objects, self.path, keep, sync=self._sync)
+                return prune(git, self._opened.objects, self.path, keep, sync=self._sync)
             finally:
-                self._reopen()
+                self._opened.reopen()
 
     # Reading
 
     def resolve(self, rev: str) -> str:
         """The commit id that a revision, as git understands them, means. Raises UnknownRevision."""
-        return str(self._commit(rev).id)
-
-    def _commit(self, rev: str) -> pygit2.Commit:
-        try:
-            return self._git.revparse_single(rev).peel(pygit2.Commit)
-        except (KeyError, ValueError, pygit2.GitError):
-            raise UnknownRevision(str(self.path), rev) from None
-
-    def _root(self, rev: str) -> Oid:
-        return bytes(self._commit(rev).tree_id.raw)
+        return str(self._opened.commit(rev).id)
 
     def load(self, rev: str) -> Snapshot:
         """The image of a capture, its memory read when asked for.
@@ -356,137 +270,91 @@ class Repository:
         return self._load(rev, None)
 
     def _load(self, rev: str, source: Callable[[int, StoredPieces], PieceSource] | None) -> Snapshot:
-        commit = self._commit(rev)
+        commit = self._opened.commit(rev)
         self.complete(str(commit.id))
         with translated(self.path):
             _, _, trailers = message.parse(commit.message)
-            loader = Loader(self._objects, bytes(commit.tree_id.raw), f"capture {str(commit.id)[:12]}")
+            loader = Loader(self._opened.objects, bytes(commit.tree_id.raw), f"capture {str(commit.id)[:12]}")
             return loader.snapshot(message.facts_of(trailers, float(commit.commit_time)), source)
 
     def capture(self, rev: str) -> Capture:
         """What the commit says of a capture. Raises UnknownRevision."""
-        return _capture(self._commit(rev))
+        return capture_of(self._opened.commit(rev))
 
     def log(self, rev: str | None = None, limit: int | None = None, all: bool = False) -> Iterator[Capture]:
         """Captures, newest first: those that `rev` (default: HEAD) comes from, or those of all branches.
 
-        Raises UnknownRevision. An empty repository has none.
+        Raises UnknownRevision. A repository without branches has none.
         """
-        tips = {branch.tip: branch.name for branch in reversed(list(refs.branches(self._git)))}
-        if rev is None and not all and self._git.head_is_unborn:
+        tips = {branch.tip: branch.name for branch in reversed(list(refs.branches(self._opened.git)))}
+        if not tips:
             return
         starts = list(tips) if all else [self.resolve(rev if rev is not None else "HEAD")]
-        for count, commit in enumerate(newest_first(self._git, starts)):
+        for count, commit in enumerate(newest_first(self._opened.git, starts)):
             if limit is not None and count >= limit:
                 return
-            yield _capture(commit, tips.get(str(commit.id)))
+            yield capture_of(commit, tips.get(str(commit.id)))
 
     def branches(self) -> list[Branch]:
         """All branches, by name."""
         with translated(self.path):
-            return list(refs.branches(self._git))
+            return list(refs.branches(self._opened.git))
 
     def tip(self, branch: str) -> str | None:
         """The newest capture of a branch; None when there is no such branch."""
-        return refs.tip(self._git, branch)
+        return refs.tip(self._opened.git, branch)
 
     def start_branch(self, branch: str, commit: str) -> None:
         """A new branch at a capture: of a process that was restored from it. Raises RepositoryBusy when the branch exists, StoreError."""
         with translated(self.path):
             refs.check_name(self.path, branch)
-            refs.move(self._git, self.path, branch, None, commit, sync=self._sync)
+            refs.move(self._opened.git, self.path, branch, None, commit, sync=self._sync)
 
     def branch_of(self, pid: int, start_ticks: int, boot_id: str) -> str | None:
         """The branch on which this very process (not another with its pid) was captured last; None if there is none."""
-        found: tuple[int, str] | None = None
-        for branch in refs.branches(self._git):
-            if not names.may_be_of(branch.name, pid):
-                continue
-            commit = self._commit(branch.tip)
-            _, _, trailers = message.parse(commit.message)
-            same = (trailers.get("Process"), trailers.get("Process-Start"), trailers.get("Boot-Id"))
-            if same == (str(pid), str(start_ticks), boot_id) and (found is None or commit.commit_time > found[0]):
-                found = (commit.commit_time, branch.name)
-        return found[1] if found else None
+        return captures.branch_of(self._opened.git, pid, start_ticks, boot_id)
 
     def show(self, rev: str, path: str) -> bytes:
         """A file of a capture's tree; a directory gives the names in it, one a line. Raises UnknownRevision, StoreError."""
-        commit = self._commit(rev)
+        commit = self._opened.commit(rev)
         where = f"capture {str(commit.id)[:12]}"
         root = bytes(commit.tree_id.raw)
         clean = path.strip("/")
-        entry = self._objects.find(root, clean, where) if clean else Entry(True, root)
+        entry = self._opened.objects.find(root, clean, where) if clean else Entry(True, root)
         if entry is None:
             raise StoreError(str(self.path), f"{where} has no {path!r}", remedy=f"`vcsimg show {rev}:` lists what it has.")
         if entry.is_tree:
-            entries = self._objects.tree(entry.oid, where)
+            entries = self._opened.objects.tree(entry.oid, where)
             return "".join(f"{name}{'/' * child.is_tree}\n" for name, child in entries.items()).encode()
-        return self._objects.read(entry.oid, BLOB, where)
+        if self._opened.promisor is not None and remotes.lacks(self._opened.git, entry.oid):
+            with translated(self.path):
+                remotes.fetch_objects(self.path, self._opened.promisor, [entry.oid])
+                self._opened.reopen()
+        return self._opened.objects.read(entry.oid, BLOB, where)
 
     def changed_pieces(self, a: str, b: str, pid: int) -> Iterator[int]:
         """Numbers of the pieces of a process whose chains differ between two captures, ascending; reads trees only.
 
         Every piece that differs is among them; one that is, if its chain was re-based, may still hold the same bytes.
         """
-        yield from sorted(differing(self._objects, self._root(a), self._root(b), pid, f"capture {a[:12]}"))
+        one, two = self._opened.root(a), self._opened.root(b)
+        yield from sorted(differing(self._opened.objects, one, two, pid, f"capture {a[:12]}"))
+
+    def memory_id(self, rev: str, pid: int, numbers: Sequence[int]) -> Hashable:
+        """Equal for two captures only if the map, the mapped files and these pieces of the process are the same in both; None if
+        the capture does not have the process. Reads trees only. Raises UnknownRevision, DamagedImage, HostileImage."""
+        trees = Trees(self._opened.objects, self._opened.root(rev), f"capture {rev[:12]}")
+        base = ("proc", str(pid))
+        if trees.find(base) is None:
+            return None
+        paths = [
+            (*base, "map"),
+            (*base, "mapped"),
+            (*base, "unreadable"),
+            *((*base, "memory", *piece_path(number)) for number in numbers),
+        ]
+        return tuple(entry and entry.oid for entry in map(trees.find, paths))
 
     def walker(self, rev: str) -> Walker:
         """An image in hand that steps from capture to capture, beginning at `rev`."""
-        return Walker(self, rev)
-
-
-class Walker:
-    """The image of a capture, kept in memory as far as it was read, and moved to others by the deltas between them.
-
-    `snapshot` is the capture where it stands. Its memory changes with every `move`: what was read before stays what it was,
-    but pieces taken from it change in place.
-    """
-
-    def __init__(self, repo: Repository, rev: str) -> None:
-        self._repo = repo
-        self._pieces: dict[int, HeldPieces] = {}
-        self.capture = repo.resolve(rev)
-        self.snapshot = self._load(self.capture, None)
-        self.stepped = 0
-        """Pieces that the last move reached by deltas."""
-        self.rebuilt = 0
-        """Pieces in hand that it let go, since no delta led there."""
-
-    def move(self, rev: str) -> Snapshot:
-        """Go to another capture: one delta a changed piece to a neighbour, a few to others near by.
-
-        Raises UnknownRevision, DamagedImage, HostileImage.
-        """
-        target = self._repo.resolve(rev)
-        self.stepped = self.rebuilt = 0
-        before, self.capture = self.capture, target
-        try:
-            self.snapshot = self._load(target, before)
-        except BaseException:
-            self._pieces.clear()
-            raise
-        return self.snapshot
-
-    def _load(self, target: str, before: str | None) -> Snapshot:
-        held: dict[int, HeldPieces] = {}
-
-        def source(pid: int, stored: StoredPieces) -> HeldPieces:
-            pieces = self._pieces.get(pid)
-            if pieces is None or before is None:
-                pieces = HeldPieces(self._repo._objects, stored)
-            else:
-                stepped, rebuilt = pieces.move(stored, self._repo.changed_pieces(before, target, pid))
-                self.stepped += stepped
-                self.rebuilt += rebuilt
-            held[pid] = pieces
-            return pieces
-
-        snapshot = self._repo._load(target, source)
-        self._pieces = held
-        return snapshot
-
-
-def _capture(commit: pygit2.Commit, branch: str | None = None) -> Capture:
-    subject, body, trailers = message.parse(commit.message)
-    parents = tuple(str(parent) for parent in commit.parent_ids)
-    return Capture(str(commit.id), parents, float(commit.commit_time), subject, body, trailers, branch)
+        return Walker(self._opened, self._load, rev)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pygit2
 
 from vcsimg.store import gitcommand
+from vcsimg.store.gc import repack
 from vcsimg.store.objects import Objects
 from vcsimg.store.pack import PackWriter
 from vcsimg.store.refs import PREFIX
@@ -34,7 +35,7 @@ def salvage(source: Path, repo: pygit2.Repository, target: Path, damaged: Collec
     gitcommand.run(target, "update-ref", "--stdin", text="".join(lines))
     if keep is not None:
         keep.unlink()
-    gitcommand.run(target, "repack", "-a", "-d", "-q")
+    repack(target)
     alternates.unlink()
     head = repo.references.get("HEAD")
     if head is not None and isinstance(head.target, str) and head.target.startswith(PREFIX):

@@ -1,110 +1,69 @@
-"""From an image in hand to another capture, by the deltas between them."""
+"""An image in hand that steps from capture to capture."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
-import numpy as np
+from vcsimg.image.pages import PieceSource
+from vcsimg.image.snapshot import Snapshot
+from vcsimg.store.opened import Opened
+from vcsimg.store.source import StoredPieces, differing
+from vcsimg.store.stepping import HeldPieces
 
-from vcsimg.delta import Delta, page_hashes
-from vcsimg.delta.hashes import fold, shortened
-from vcsimg.errors import DamagedImage
-from vcsimg.image.pages import Piece
-from vcsimg.store import chain as chains
-from vcsimg.store.objects import Objects
-from vcsimg.store.source import StoredPieces
+Load = Callable[[str, Callable[[int, StoredPieces], PieceSource]], Snapshot]
+"""load(capture, source): its image, with `source(pid, stored)` between memory and store."""
 
 
-@dataclass(slots=True)
-class Held:
-    """A piece in hand, and the state that its chain names for it."""
+class Walker:
+    """The image of a capture, kept in memory as far as it was read, and moved to others by the deltas between them.
 
-    piece: Piece
-    state: int
-
-
-class HeldPieces:
-    """The memory of one process, its pieces kept once they were asked for: a PieceSource that can move between captures."""
-
-    def __init__(self, objects: Objects, stored: StoredPieces) -> None:
-        self._objects = objects
-        self._stored = stored
-        self._held: dict[int, Held] = {}
-
-    def numbers(self) -> Iterable[int]:
-        """Numbers of all pieces, ascending. Raises HostileImage, DamagedImage."""
-        return self._stored.numbers()
-
-    def piece(self, number: int) -> Piece | None:
-        """A piece; it changes in place when the walker moves. Raises DamagedImage, HostileImage."""
-        held = self._held.get(number)
-        if held is not None:
-            return held.piece
-        piece = self._stored.piece(number)
-        if piece is not None:
-            last = self._stored.links(number)[-1]
-            state = chains.read_delta(self._objects, last, number, self._stored.where(number)).after
-            self._held[number] = Held(piece, state)
-        return piece
-
-    def move(self, stored: StoredPieces, changed: Iterable[int]) -> tuple[int, int]:
-        """Go to another capture, in which the chains of the pieces `changed` differ. Raises DamagedImage, HostileImage.
-
-        Returns (pieces reached by deltas, pieces let go: they are rebuilt when they are asked for).
-        """
-        stepped = dropped = 0
-        before, self._stored = self._stored, stored
-        for number in changed:
-            held = self._held.get(number)
-            if held is None:
-                continue
-            deltas = self._way(before.links(number), stored.links(number), number, held.state)
-            if deltas is None:
-                del self._held[number]
-                dropped += 1
-                continue
-            where = stored.where(number)
-            for delta, forward in deltas:
-                held.state = apply(held.piece, held.state, delta, where, forward=forward)
-            stepped += 1
-        return stepped, dropped
-
-    def _way(self, old: list[chains.Link], new: list[chains.Link], number: int, state: int) -> list[tuple[Delta, bool]] | None:
-        """The deltas that lead from one chain's content to another's, and whether forward; None when there are none at hand."""
-        where = self._stored.where(number)
-        if len(new) > len(old) and new[: len(old)] == old:
-            return [(chains.read_delta(self._objects, link, number, where), True) for link in new[len(old) :]]
-        if len(old) > len(new) > 0 and old[: len(new)] == new:
-            return [(chains.read_delta(self._objects, link, number, where), False) for link in reversed(old[len(new) :])]
-        if not new:
-            return None
-        # One of the chains was merged or re-based: the newest delta of the later one still leads between neighbours.
-        last = chains.read_delta(self._objects, new[-1], number, where)
-        if not new[-1].key and last.before == state:
-            return [(last, True)]
-        ours = chains.read_delta(self._objects, old[-1], number, where)
-        if not old[-1].key and ours.before == last.after:
-            return [(ours, False)]
-        return None
-
-
-def apply(piece: Piece, state: int, delta: Delta, where: str, *, forward: bool) -> int:
-    """Apply a delta to a piece in place, forward or backward. Returns the state reached. Raises DamagedImage.
-
-    Every page that changes is verified, before and after: what comes out is what was captured.
+    `snapshot` is the capture where it stands. Its memory changes with every `move`: what was read before stays what it was,
+    but pieces taken from it change in place.
     """
-    start, end = (delta.before, delta.after) if forward else (delta.after, delta.before)
-    own, then = (delta.had, delta.has) if forward else (delta.has, delta.had)
-    if state != start or not np.array_equal(piece.own[delta.pages], own):
-        raise DamagedImage(where, "a delta leads from other content")
-    rows = piece.data[delta.pages]
-    gone = page_hashes(rows[own], delta.pages[own])
-    rows ^= delta.rows(where)
-    came = page_hashes(rows[then], delta.pages[then])
-    reached = state ^ fold(gone) ^ fold(came)
-    if reached != end or rows[~then].any() or (forward and not np.array_equal(shortened(came), delta.hashes)):
-        raise DamagedImage(where, "a delta leads to other content than it names")
-    piece.data[delta.pages] = rows
-    piece.own[delta.pages] = then
-    return reached
+
+    def __init__(self, opened: Opened, load: Load, rev: str) -> None:
+        self._opened = opened
+        self._read = load
+        self._pieces: dict[int, HeldPieces] = {}
+        self.capture = str(opened.commit(rev).id)
+        self.snapshot = self._load(self.capture, None)
+        self.stepped = 0
+        """Pieces that the last move reached by deltas."""
+        self.rebuilt = 0
+        """Pieces in hand that it let go, since no delta led there."""
+
+    def move(self, rev: str) -> Snapshot:
+        """Go to another capture: one delta a changed piece to a neighbour, a few to others near by.
+
+        Raises UnknownRevision, DamagedImage, HostileImage.
+        """
+        target = str(self._opened.commit(rev).id)
+        self.stepped = self.rebuilt = 0
+        before, self.capture = self.capture, target
+        try:
+            self.snapshot = self._load(target, before)
+        except BaseException:
+            self._pieces.clear()
+            raise
+        return self.snapshot
+
+    def _load(self, target: str, before: str | None) -> Snapshot:
+        held: dict[int, HeldPieces] = {}
+
+        def source(pid: int, stored: StoredPieces) -> HeldPieces:
+            pieces = self._pieces.get(pid)
+            if pieces is None or before is None:
+                pieces = HeldPieces(self._opened.objects, stored)
+            else:
+                stepped, rebuilt = pieces.move(stored, self._changed(before, target, pid))
+                self.stepped += stepped
+                self.rebuilt += rebuilt
+            held[pid] = pieces
+            return pieces
+
+        snapshot = self._read(target, source)
+        self._pieces = held
+        return snapshot
+
+    def _changed(self, a: str, b: str, pid: int) -> list[int]:
+        return sorted(differing(self._opened.objects, self._opened.root(a), self._opened.root(b), pid, f"capture {a[:12]}"))

@@ -1,0 +1,59 @@
+"""One pack of many, and nothing in it that no branch or tag leads to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vcsimg.store import gitcommand, leftovers, setup
+from vcsimg.store.consolidate import LARGE_LOCK
+from vcsimg.store.locks import locked
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a clean-up did: bytes of all objects and number of packs, before and after."""
+
+    bytes_before: int
+    bytes_after: int
+    packs_before: int
+    packs_after: int
+
+    @property
+    def freed(self) -> int:
+        return self.bytes_before - self.bytes_after
+
+
+def collect(path: Path) -> Collected:
+    """Repack everything that is reachable, and drop what is not. Safe while captures are made, and never makes one wait.
+
+    Small packs may be consolidated at the same time: git looks again for an object whose pack went. Raises StoreError, OSError.
+    """
+    work = setup.work_directory(path)
+    directory = path / "objects" / "pack"
+    before, packs = size_of(path), _packs(directory)
+    with locked(work / LARGE_LOCK, wait=True):
+        leftovers.remove(work, directory)
+        repack(path)
+        gitcommand.run(path, "prune")
+    return Collected(before, size_of(path), packs, _packs(directory))
+
+
+def repack(path: Path) -> None:
+    """One pack of everything that references lead to; packs with a .keep file stay. Raises StoreError."""
+    gitcommand.run(path, "repack", "-a", "-d", "-q")
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a repository's objects."""
+    total = 0
+    for file in (path / "objects").rglob("*"):
+        try:
+            total += file.stat().st_size if file.is_file() else 0
+        except FileNotFoundError:
+            continue  # a recording goes on
+    return total
+
+
+def _packs(directory: Path) -> int:
+    return sum(1 for _ in directory.glob("*.pack"))
