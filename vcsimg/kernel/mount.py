@@ -13,7 +13,8 @@ MS_REC = 0x4000
 MS_SLAVE = 1 << 19
 
 
-def mount(source: str, target: str, kind: str, flags: int) -> None:
-    """Raises OSError."""
-    first, second, third = (ctypes.create_string_buffer(os.fsencode(word)) for word in (source, target, kind))
-    call(NR["mount"], ctypes.addressof(first), ctypes.addressof(second), ctypes.addressof(third), flags, 0)
+def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    """`data`: options of the file system. Raises OSError."""
+    buffers = [ctypes.create_string_buffer(os.fsencode(word)) for word in (source, target, kind, data)]
+    first, second, third, fourth = map(ctypes.addressof, buffers)
+    call(NR["mount"], first, second, third, flags, fourth if data else 0)

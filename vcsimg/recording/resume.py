@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
 
 from vcsimg.kernel import procfs
+from vcsimg.recording.relay import Relay
 from vcsimg.restore import Restored, RestoreOptions, restore
 from vcsimg.store import Repository, branch_name
 
 _FORWARDED = (
     signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCONT,
 )  # fmt: skip
+_FROM_TERMINALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT)
+_STOPS = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 
 def resume(repository: Repository, revision: str, options: RestoreOptions) -> tuple[Restored, str]:
@@ -36,36 +40,55 @@ def resume(repository: Repository, revision: str, options: RestoreOptions) -> tu
     return restored, branch
 
 
-def attend(restored: Restored) -> int:
-    """Wait for the root process, and pass on to it what is sent to us. Its status, as subprocess says it: negative for a signal."""
+def attend(restored: Restored, standard: Sequence[int | None] = (0, 1, 2)) -> int:
+    """Wait for the root process, pass on to it what is sent to us, and relay its terminal. Its status, as subprocess says it: negative for a signal.
+
+    `standard`: as in the options with which it was restored.
+    """
 
     def forward(number: int, _: FrameType | None) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(restored.pid, number)
+        _send(restored.pid, number)
+
+    def stop(number: int, _: FrameType | None) -> None:
+        # Not relayed: Ctrl-Z at the terminal that its standard input leads to. It is in another session, so it is told.
+        _send(restored.pid, signal.SIGTSTP)
+        _stop(restored, None)
 
     before = {number: signal.signal(number, forward) for number in _FORWARDED}
-    with suppress(OSError, ValueError):
-        before[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    foreground = _give_terminal(restored.pid)
+    relay = Relay(restored.terminal, standard) if restored.terminal is not None else None
+    before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, forward if relay is not None else stop)
     try:
-        return os.waitstatus_to_exitcode(restored.space.wait())
+        if relay is not None:
+            relay.begin()
+        while True:
+            name, value = relay.event(restored.space) if relay is not None else restored.space.event()
+            if name == "status":
+                return os.waitstatus_to_exitcode(value)
+            if relay is not None and value in _STOPS:
+                _stop(restored, relay)
     finally:
-        if foreground is not None:
-            with suppress(OSError):
-                os.tcsetpgrp(foreground, os.getpgrp())
+        if relay is not None:
+            relay.end()
+            relay.close()
         for number, handler in before.items():
             signal.signal(number, handler)
         restored.space.leave()
 
 
-def _give_terminal(pid: int) -> int | None:
-    """Make the group of a process the foreground group of our terminal, if that is ours to give. Returns the terminal."""
-    for fd in (0, 1, 2):
-        try:
-            if os.tcgetpgrp(fd) != os.getpgrp():
-                continue
-            os.tcsetpgrp(fd, os.getpgid(pid))
-            return fd
-        except OSError:
-            continue
-    return None
+def _send(pid: int, number: int) -> None:
+    """To the process; what terminals send goes to its whole group."""
+    with suppress(ProcessLookupError, PermissionError):
+        if number in _FROM_TERMINALS and os.getpgid(pid) != os.getpgrp():
+            os.killpg(os.getpgid(pid), number)
+        else:
+            os.kill(pid, number)
+
+
+def _stop(restored: Restored, relay: Relay | None) -> None:
+    """The restored process has stopped, and so do we, as the job of the user's shell that we are; then both go on."""
+    if relay is not None:
+        relay.end()
+    os.kill(0, signal.SIGSTOP)
+    if relay is not None:
+        relay.begin()
+    _send(restored.pid, signal.SIGCONT)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from vcsimg.image.pages import FileSource, ImageMemory, NoFiles
 from vcsimg.image.snapshot import Process, Snapshot
 from vcsimg.restore.objects import Objects
+from vcsimg.restore.ptys import Ptys
+from vcsimg.restore.skeleton import Skeleton
 
 FILES = ("keep", "rollback", "fail")
 TCP = ("reset", "close", "keep")
@@ -19,13 +21,14 @@ OUTSIDE = ("fail", "close")
 class RestoreOptions:
     """What the user may choose.
 
-    `standard`: descriptors of ours that stand in for 0, 1 and 2 of the processes, where those led out of the image. `files`: what to do about
+    `standard`: descriptors of ours that stand in for 0, 1 and 2 of the processes, where those led out of the image; None: nothing does, what is
+    written is thrown away. A terminal among them is not handed over itself where the image had one, too: a pty is put in between. `files`: what to do about
     open files that have changed since; `tcp`: about connections to the world outside; `outside`: about ends of pipes and sockets that
     belonged to processes that are not in the image. `pokes`: bytes to write, by address, into the root process. `stopped`: leave the
     processes stopped (SIGSTOP). `host_pids`: no namespaces of their own.
     """
 
-    standard: tuple[int, int, int] = (0, 1, 2)
+    standard: tuple[int | None, int | None, int | None] = (0, 1, 2)
     files: str = "keep"
     tcp: str = "reset"
     outside: str = "fail"
@@ -44,17 +47,34 @@ class Context:
     options: RestoreOptions
     objects: Objects
     root: str
+    ptys: Ptys
     notes: list[str] = field(default_factory=list)
     pids: dict[int, int] = field(default_factory=dict)
     pipes: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
     taken: set[tuple[tuple[str, int], int]] = field(default_factory=set)
     sockets: dict[int, int] = field(default_factory=dict)
+    skeletons: dict[int, Skeleton] = field(default_factory=dict)
+    stand_ins: dict[tuple[int, int], int] = field(default_factory=dict)
     owned: list[int] = field(default_factory=list)
 
     def own(self, fd: int) -> int:
         """A descriptor of ours, to be closed at the end."""
         self.owned.append(fd)
         return fd
+
+    def stand_in(self, process: int, fd: int, number: int) -> int:
+        """A descriptor of ours for what led out of the image: `number` 0, 1 or 2, whose open file the process has as `fd`."""
+        given = self.options.standard[number]
+        pty = self.stand_ins.get((process, fd))
+        if given is None:
+            return pty if pty is not None else self._nowhere()
+        if os.isatty(given):
+            attended = self.ptys.attended
+            return pty if pty is not None else attended.slave if attended is not None else given
+        return given
+
+    def _nowhere(self) -> int:
+        return self.own(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
 
     def close(self) -> None:
         for fd in self.owned:

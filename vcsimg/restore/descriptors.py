@@ -80,6 +80,8 @@ class Descriptors:
                 if other not in self.made:
                     raise HostileImage(f"process {process.pid} fd {file.fd}", "shared with a descriptor that there is not")
                 self.made[process.pid, file.fd] = self.made[other]
+                if other in self.context.stand_ins:
+                    self.context.stand_ins[process.pid, file.fd] = self.context.stand_ins[other]
                 continue
             self.made[process.pid, file.fd] = self._make(process, file)
 
@@ -117,7 +119,7 @@ class Descriptors:
                 raise HostileImage(f"process {process.pid} fd {fd}", f"a duplicate of {of}, which is not open")
             own = self.made[process.pid, of]
             if own is None:
-                own = self.context.options.standard[fd if fd < 3 else of if of < 3 else 0]
+                own = self.context.stand_in(process.pid, of, fd if fd < 3 else of if of < 3 else 0)
             wanted.append((own, fd, cloexec))
         place(skeleton, sender, wanted)
 

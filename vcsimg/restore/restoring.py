@@ -30,6 +30,8 @@ from vcsimg.restore.locks import restore_locks
 from vcsimg.restore.mapped import MappedFiles
 from vcsimg.restore.memory import MemoryRestorer
 from vcsimg.restore.objects import Objects
+from vcsimg.restore.ptys import Pty, Ptys
+from vcsimg.restore.sessions import Controls, control_of
 from vcsimg.restore.signals import queue_signals, restore_handlers, trap_handler
 from vcsimg.restore.skeleton import Skeleton, arena_base, seize
 from vcsimg.restore.space import Space
@@ -42,13 +44,15 @@ from vcsimg.restore.vdso import restore_vdso
 
 @dataclass(frozen=True)
 class Restored:
-    """`pid`: of the root process, as we see it; `pids`: of all, by the pids that they see. `notes`: what is other than it was."""
+    """`pid`: of the root process, as we see it; `pids`: of all, by the pids that they see. `notes`: what is other than it was. `terminal`: the pty
+    at which the user shall sit, if there is one: its descriptors belong to the caller."""
 
     pid: int
     pids: dict[int, int]
     start_ticks: int
     notes: tuple[str, ...]
     space: Space
+    terminal: Pty | None = None
 
 
 def restore(snapshot: Snapshot, options: RestoreOptions | None = None) -> Restored:
@@ -63,8 +67,9 @@ def restore(snapshot: Snapshot, options: RestoreOptions | None = None) -> Restor
     credentials = select(root.section("status"), Credentials)
     uid, gid = ids_inside(credentials[0] if credentials else None)
     objects = Objects()
-    space = Space(host_pids=options.host_pids, uid=uid, gid=gid)
-    run = _Run(snapshot, options, objects, space)
+    ptys = Ptys(snapshot, attended=any(fd is not None and os.isatty(fd) for fd in options.standard))
+    space = Space(host_pids=options.host_pids, uid=uid, gid=gid, terminals=ptys.needed)
+    run = _Run(snapshot, options, objects, ptys, space)
     try:
         restored = run.run()
     except OSError as error:
@@ -79,10 +84,11 @@ def restore(snapshot: Snapshot, options: RestoreOptions | None = None) -> Restor
 
 
 class _Run:
-    def __init__(self, snapshot: Snapshot, options: RestoreOptions, objects: Objects, space: Space) -> None:
+    def __init__(self, snapshot: Snapshot, options: RestoreOptions, objects: Objects, ptys: Ptys, space: Space) -> None:
         self._snapshot = snapshot
         self._space = space
-        self._context = Context(snapshot, options, objects, f"/proc/{space.init}/root")
+        self._context = Context(snapshot, options, objects, f"/proc/{space.init}/root", ptys)
+        self._attended: Pty | None = None
         self._files = MappedFiles(self._context.root, objects)
         self._memory = MemoryRestorer(space.transport, objects, self._files, self._context.notes)
         self._descriptors = Descriptors(self._context)
@@ -95,6 +101,7 @@ class _Run:
         self._files.close()
         self._context.close()
         self._context.objects.close()
+        self._context.ptys.close(keep=self._attended.master if self._attended is not None else None)
 
     def abandon(self) -> None:
         """Leave nothing of it. What we trace must be reaped by us before the init can end."""
@@ -121,31 +128,53 @@ class _Run:
         for skeleton in self._skeletons:
             self._restore_rest(skeleton)
         context.objects.apply_seals()
+        context.ptys.finish()
         for skeleton in self._skeletons:
             queue_signals(skeleton)
             restore_timers(skeleton)
             skeleton.main.call(NR["close"], skeleton.transport)
-        self._space.settle(self._snapshot.processes[0].pid)
+        unattended = [fd for pty in context.ptys.unattended() for fd in (pty.master, pty.slave)]
+        self._space.settle(self._snapshot.processes[0].pid, unattended)
         for skeleton in self._skeletons:
             self._finish(skeleton)
         start = procfs.stat(self._skeletons[0].tid).starttime
         for skeleton in self._skeletons:
             self._let_go(skeleton)
-        return Restored(self._skeletons[0].tid, dict(context.pids), start, tuple(context.notes), self._space)
+        self._attended = context.ptys.attended
+        return Restored(self._skeletons[0].tid, dict(context.pids), start, tuple(context.notes), self._space, self._attended)
 
     def _make_tree(self, above: int) -> None:
         root = self._snapshot.processes[0]
         base = arena_base([region for process in self._snapshot.processes for region in process.regions])
-        tid = self._space.make_root(root.pid, None)
+        ptys = self._context.ptys
+        if ptys.needed:
+            ptys.make(self._context.root, self._context.notes)
+        tid, leader = self._make_root()
         seize(tid)
         skeleton = Skeleton(root, tid, base)
         self._skeletons.append(skeleton)
         skeleton.empty()
         transport.settle(skeleton, self._space.transport_inode, above)
-        self._tree = Tree(self._snapshot, skeleton, self._context.notes)
+        controls = Controls(ptys, self._space.transport)
+        self._tree = Tree(self._snapshot, skeleton, controls, self._context.notes, leader=leader)
         self._skeletons = self._tree.skeletons
         self._tree.make()
+        self._context.skeletons.update({skeleton.pid: skeleton for skeleton in self._skeletons})
         self._context.pids.update(pids(self._skeletons))
+
+    def _make_root(self) -> tuple[int, bool]:
+        """The root process, led as it was; also whether its session has the number that it had."""
+        root = self._snapshot.processes[0]
+        found = select(root.section("status"), Identity)
+        session = found[0].session if found else 0
+        control = control_of(root)
+        if session == root.pid or (session == 0 and control is None):
+            return self._space.make_root(root.pid)[0], False
+        path = self._context.ptys.made[control.device].path if control is not None else None
+        tid, exact = self._space.make_root(root.pid, max(session, 0), path)
+        if not exact and session:
+            self._context.notes.append(f"process {root.pid} is in another session than it was: {session} is in use")
+        return tid, exact
 
     def _poke(self) -> None:
         skeleton = self._skeletons[0]

@@ -13,40 +13,45 @@ import select
 import signal
 import socket
 import sys
+import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
 from vcsimg.errors import RestoreError
 from vcsimg.kernel import prctl_set
 from vcsimg.kernel.calls import call
-from vcsimg.kernel.clone import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, clone
+from vcsimg.kernel.clone import CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, clone
 from vcsimg.kernel.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_REC, MS_SLAVE, mount
 from vcsimg.kernel.syscalls import NR
+from vcsimg.restore import leader
 
 _FORWARDED = (
     signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGWINCH,
 )  # fmt: skip
 _REPLY = 65536
+_MOST_FDS = 250
 
 
 class Space:
     """`init`: the init's pid as we see it. `user_namespace`: the processes have one of their own."""
 
-    def __init__(self, *, host_pids: bool, uid: int, gid: int) -> None:
-        """`uid`, `gid`: whom the user is inside a user namespace. Raises RestoreError."""
+    def __init__(self, *, host_pids: bool, uid: int, gid: int, ipc: bool = False, terminals: bool = False) -> None:
+        """`uid`, `gid`: whom the user is inside a user namespace; `ipc`, `terminals`: with an IPC namespace, and a devpts file system, of its
+        own. Raises RestoreError."""
         self.host_pids = host_pids
         self.user_namespace = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
         self.transport, self._transport_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.transport_inode = os.fstat(self._transport_end.fileno()).st_ino
-        flags = 0 if host_pids else CLONE_NEWPID | CLONE_NEWNS
+        flags = 0 if host_pids else CLONE_NEWPID | CLONE_NEWNS | (CLONE_NEWIPC if ipc else 0)
         try:
             self.init = self._clone(flags, theirs)
             theirs.close()
             if self.user_namespace:
                 self._map_ids(uid, gid)
-            self._ask({"begin": not host_pids})
+            self._ask({"begin": not host_pids, "terminals": terminals, "ipc": ipc})
         except BaseException:
             self.close()
             raise
@@ -82,19 +87,27 @@ class Space:
             except OSError as error:
                 raise RestoreError("user namespace", f"{name} cannot be written: {error.strerror}") from None
 
-    def make_root(self, pid: int, group: int | None) -> int:
-        """A skeleton with this pid inside, a child of the init; returns its pid as we see it. Raises RestoreError."""
-        reply = self._ask({"fork": pid})
+    def make_root(self, pid: int, leader: int | None = None, path: str | None = None) -> tuple[int, bool]:
+        """A skeleton with this pid inside; returns its pid as we see it. It is a child of the init; with `leader`, of a session leader with that pid
+        (0: any), which has the terminal at `path`. Also whether that pid could be had. Raises RestoreError."""
+        reply = self._ask({"fork": pid, "leader": leader, "path": path})
         if "errno" in reply:
             taken = reply["errno"] == errno.EEXIST
             reason = "the pid is in use" if taken else f"it cannot be made with this pid: {os.strerror(reply['errno'])}"
             raise RestoreError(f"process {pid}", reason)
-        with open(f"/proc/{self.init}/task/{self.init}/children") as file:
+        parent = self.init
+        if leader is not None:
+            parent = self._last_child(parent)
+        return self._last_child(parent), not leader or reply["leader"] == leader
+
+    @staticmethod
+    def _last_child(pid: int) -> int:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
             return int(file.read().split()[-1])
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], fds: Sequence[int] = ()) -> dict[str, Any]:
         try:
-            self._control.send(json.dumps(request).encode())
+            socket.send_fds(self._control, [json.dumps(request).encode()], fds)
             data = self._control.recv(_REPLY)
         except OSError:
             data = b""
@@ -105,9 +118,10 @@ class Space:
             raise RestoreError("namespaces", reply["fatal"])
         return reply
 
-    def settle(self, pid: int) -> None:
-        """Everything is restored: the init outlives us from now on."""
-        self._ask({"settle": pid})
+    def settle(self, pid: int, terminals: Sequence[int] = ()) -> None:
+        """Everything is restored: the init outlives us from now on. `terminals`: masters and slaves of ptys of which it shall throw away what is
+        written to them."""
+        self._ask({"settle": pid}, terminals)
         self.transport.close()
         self._transport_end.close()
 
@@ -115,20 +129,24 @@ class Space:
         """Readable when the root process has ended."""
         return self._control.fileno()
 
+    def event(self) -> tuple[str, int]:
+        """What happens next to the root process: `stopped` with a signal (told only if its session was founded outside of the image), or `status`
+        with what wait(2) gives when it has ended."""
+        try:
+            data = self._control.recv(_REPLY)
+        except OSError:
+            data = b""
+        if not data:
+            return "status", int(signal.SIGKILL)
+        ((name, value),) = json.loads(data).items()
+        return str(name), int(value)
+
     def wait(self) -> int:
         """The status of the root process, as wait(2) gives it, when it has ended."""
         while True:
-            try:
-                data = self._control.recv(_REPLY)
-            except InterruptedError:
-                continue
-            except OSError:
-                data = b""
-            if not data:
-                return int(signal.SIGKILL)
-            status = json.loads(data).get("status")
-            if status is not None:
-                return int(status)
+            name, value = self.event()
+            if name == "status":
+                return value
 
     def ended(self) -> bool:
         """Whether wait() would return at once."""
@@ -168,6 +186,7 @@ class _Init:
         self._control = control
         self._transport = transport
         self._root = 0
+        self._terminals: Sequence[int] = ()
 
     def run(self) -> NoReturn:
         for number in range(1, signal.NSIG):
@@ -176,22 +195,22 @@ class _Init:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         call(NR["prctl"], prctl_set.SET_PDEATHSIG, signal.SIGKILL)
         while True:
-            data = self._control.recv(_REPLY)
+            data, fds, _, _ = socket.recv_fds(self._control, _REPLY, _MOST_FDS)
             if not data:
                 os._exit(1)
             request = json.loads(data)
             reply: dict[str, Any] = {}
             if "begin" in request:
-                self._begin(request["begin"])
+                self._begin(request["begin"], request["terminals"], request["ipc"])
             elif "fork" in request:
-                reply = self._fork(request["fork"])
+                reply = self._fork(request["fork"], request["leader"], request["path"])
             elif "settle" in request:
-                self._settle(request["settle"])
+                self._settle(request["settle"], fds)
             self._control.send(json.dumps(reply).encode())
             if self._root:
                 self._reap()
 
-    def _begin(self, own_namespaces: bool) -> None:
+    def _begin(self, own_namespaces: bool, terminals: bool, ipc: bool) -> None:
         # In a user namespace this undoes the effect of what the mapping of ids did to it.
         call(NR["prctl"], prctl_set.SET_PDEATHSIG, signal.SIGKILL)
         if not own_namespaces:
@@ -201,8 +220,16 @@ class _Init:
         with suppress(OSError):
             # Not permitted where parts of /proc are hidden: then the processes see the pids of the host there.
             mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        with suppress(OSError):
+            if terminals:
+                mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+        with suppress(OSError):
+            if ipc:
+                mount("mqueue", "/dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
-    def _fork(self, pid: int) -> dict[str, Any]:
+    def _fork(self, pid: int, session: int | None, path: str | None) -> dict[str, Any]:
+        if session is not None:
+            return leader.make(self._control, pid, session, path)
         try:
             child = clone(0, signal.SIGCHLD, [pid])
         except OSError as error:
@@ -212,17 +239,13 @@ class _Init:
                 signal.pause()
         return {}
 
-    def _settle(self, root: int) -> None:
+    def _settle(self, root: int, terminals: Sequence[int]) -> None:
         call(NR["prctl"], prctl_set.SET_PDEATHSIG, 0)
         self._root = root
-        self._transport.close()
-        keep = self._control.fileno()
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for fd in range(3):
-            if fd != keep:
-                os.dup2(nowhere, fd)
-        os.closerange(3, keep)
-        os.closerange(keep + 1, 1 << 20)
+        self._terminals = terminals[::2]
+        leader.close_all_but(self._control.fileno(), *terminals)
+        with suppress(OSError):
+            os.setpgid(0, 0)  # what the user's terminal sends to our group is passed on by vcsimg
         with suppress(OSError):
             os.chdir("/")
         for number in _FORWARDED:
@@ -236,6 +259,8 @@ class _Init:
 
     def _reap(self) -> NoReturn:
         """Until no process is left; the root's end is told at once."""
+        if self._terminals:
+            threading.Thread(target=_throw_away, args=(self._terminals,), daemon=True).start()
         while True:
             try:
                 pid, status = os.waitpid(-1, 0)
@@ -244,3 +269,14 @@ class _Init:
             if pid == self._root:
                 with suppress(OSError):
                     self._control.send(json.dumps({"status": status}).encode())
+
+
+def _throw_away(terminals: Sequence[int]) -> NoReturn:
+    """What is written to terminals at which nobody sits. (Their slaves are open here too, so they never hang up.)"""
+    poll = select.poll()
+    for master in terminals:
+        poll.register(master, select.POLLIN)
+    while True:
+        for master, _ in poll.poll():
+            with suppress(OSError):
+                os.read(master, 1 << 16)

@@ -20,6 +20,7 @@ from vcsimg.kernel import ptrace
 from vcsimg.kernel.clone import CLONE_FILES, CLONE_FS
 from vcsimg.kernel.prctl_set import SET_NAME
 from vcsimg.kernel.syscalls import NR
+from vcsimg.restore.sessions import Controls, control_of
 from vcsimg.restore.skeleton import Skeleton
 
 _FLAGS = {"files": CLONE_FILES, "fs": CLONE_FS, "io": 0, "semaphores": 0}
@@ -31,10 +32,13 @@ _SIGSET_SIZE = 8
 class Tree:
     """`skeletons`: in the order of the image, once made; also when that fails half way."""
 
-    def __init__(self, snapshot: Snapshot, root: Skeleton, notes: list[str]) -> None:
+    def __init__(self, snapshot: Snapshot, root: Skeleton, controls: Controls, notes: list[str], *, leader: bool) -> None:
+        """`leader`: the root's session was founded outside of the image, and has the number that it had."""
         self.skeletons = [root]
         self._snapshot = snapshot
         self._notes = notes
+        self._controls = controls
+        self._leader = leader
         self._identities = {process.pid: _identity(process) for process in snapshot.processes}
         self._by_pid = {root.pid: root}
         self._sessions: dict[int, int] = {}
@@ -49,6 +53,7 @@ class Tree:
         self.skeletons.sort(key=lambda skeleton: [process.pid for process in self._snapshot.processes].index(skeleton.pid))
         self._make_dead()
         self._make_groups()
+        self._controls.foreground(self.skeletons)
         self._bury()
 
     def _populate(self, skeleton: Skeleton) -> None:
@@ -61,6 +66,7 @@ class Tree:
         if wanted == skeleton.pid:
             skeleton.main.all([(NR["setsid"], ())], f"process {skeleton.pid} session")
             self._sessions[skeleton.pid] = skeleton.pid
+            self._controls.take(skeleton)
         elif wanted != self._sessions[skeleton.pid]:
             self._notes.append(f"process {skeleton.pid} is in another session than it was")
         for child in children:
@@ -90,12 +96,19 @@ class Tree:
         self.skeletons.append(skeleton)
         self._by_pid[child.pid] = skeleton
         self._sessions[child.pid] = self._sessions[parent.pid]
+        inherited = control_of(parent.process)
+        self._controls.drop(skeleton, inherited.device if inherited is not None and self._has_terminal(parent) else None)
+
+    def _has_terminal(self, skeleton: Skeleton) -> bool:
+        """Whether it has its controlling terminal already: a leader that is yet to found its session has not."""
+        wanted = self._session(skeleton.pid)
+        return wanted == self._sessions[skeleton.pid]
 
     # Groups
 
     def _make_groups(self) -> None:
         root = self.skeletons[0]
-        outside = self._identities[root.pid].group
+        outside = (self._identities[root.pid].group, self._identities[root.pid].session)
         members: dict[int, list[Skeleton]] = {}
         for skeleton, group in self._groups():
             members.setdefault(group, []).append(skeleton)
@@ -105,15 +118,29 @@ class Tree:
                 pass  # setsid has made it
             elif leader is not None:
                 leader.main.all([(NR["setpgid"], (0, 0))], f"process {group} group")
-            elif group == outside:
-                group = root.pid
-                if self._sessions[root.pid] != root.pid:
-                    root.main.all([(NR["setpgid"], (0, 0))], f"process {root.pid} group")
+            elif group in outside:
+                group = self._outside_group(group, skeletons)
             else:
                 self._found(group, skeletons)
+            if group == 0:
+                continue
             for skeleton in skeletons:
                 if skeleton.pid != group:
                     skeleton.main.all([(NR["setpgid"], (0, group))], f"process {skeleton.pid} group")
+
+    def _outside_group(self, group: int, members: Sequence[Skeleton]) -> int:
+        """The root's group, which was founded outside of the image: its number now; 0: that of whoever restores, which has no number inside."""
+        session = self._identities[self.skeletons[0].pid].session
+        if group == 0 or (group == session and self._leader):
+            return group
+        try:
+            self._found(group, members)
+        except RestoreError:
+            root = self.skeletons[0]
+            root.main.all([(NR["setpgid"], (0, 0))], f"process {root.pid} group")
+            self._notes.append(f"process {root.pid} is in a group of its own: {group} is in use")
+            return root.pid
+        return group
 
     def _groups(self) -> Iterator[tuple[Skeleton, int]]:
         for skeleton in self.skeletons:

@@ -67,7 +67,7 @@ SECTIONS: Mapping[str, tuple[type[Item], ...]] = {
         sockets.Netlink,
         sockets.SocketFilter,
     ),
-    "terminals": (terminals.Control, terminals.Terminal),
+    "terminals": (terminals.Control, terminals.Terminal, terminals.Queued),
     "signals": (signals.Disposition, signals.Handler, thread.Pending),
     "timers": (timers.IntervalTimer, timers.PosixTimer, timers.TimerDescriptor),
     "seccomp": (seccomp.SeccompFilter,),

@@ -47,3 +47,14 @@ class Terminal(Item, kind="terminal"):
     exclusive: bool | None
     input: int
     output: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queued(Item, kind="queued"):
+    """What waits in the pty of the master `fd`, in order: typed, and not yet read by the slave (`to` slave), or printed, and not yet read by the
+    master (`to` master). Lines of a terminal that is read line by line are records of their own; `ended`: without a newline, but whole."""
+
+    fd: int
+    to: str
+    data: bytes
+    ended: bool
