@@ -25,13 +25,13 @@ from vcsimg.capture.pages import (
     inside,
     page_numbers,
     pieces_of,
-    read_pages,
     touches,
     within,
 )
 from vcsimg.capture.shadow import Shadow
 from vcsimg.image.pages import Bytes2D, Flags, Indexes, PieceChange
 from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHIFT, PIECE_SIZE
+from vcsimg.memory import Memory, read_pages
 
 Own = Callable[[PageNumbers, Bytes2D], Flags]
 """Tells which of some pages have own content: not zeros, or not what the mapped file has there."""
@@ -58,19 +58,19 @@ class Harvest:
         self._spilled: set[int] = set()
         self._seen: dict[int, Flags] = {}
         self._later: Ranges = NO_RANGES
-        self._later_fd = -1
+        self._later_from: Memory | None = None
         self.bytes_read = 0
 
-    def secure(self, memory_fd: int, numbers: PageNumbers) -> None:
+    def secure(self, memory: Memory, numbers: PageNumbers) -> None:
         """Read pages now, and keep them on the heap. For few pages: those known to have been written."""
-        rows, readable = read_pages(memory_fd, numbers)
+        rows, readable = read_pages(memory, numbers)
         self.bytes_read += rows.nbytes
         if not readable.all():
             numbers, rows = numbers[readable], rows[readable]
         if len(numbers):
             self._rows.append((numbers, rows))
 
-    def secure_all(self, memory_fd: int, ranges: Ranges, *, file: bool = False) -> None:
+    def secure_all(self, memory: Memory, ranges: Ranges, *, file: bool = False) -> None:
         """Read everything in the ranges now. What the shadow knows is compared at once and only differences stay on the heap;
         pieces that it does not know go to the shadow. `file`: pages of file regions that are no longer the file's, own even when
         zeros."""
@@ -78,7 +78,7 @@ class Harvest:
             # What was copied of them before is out of date, also where the page is now as the shadow has it.
             self._drop(numbers)
             for number, where, pages in by_piece(numbers):
-                rows, readable = read_pages(memory_fd, numbers[where])
+                rows, readable = read_pages(memory, numbers[where])
                 self.bytes_read += rows.nbytes
                 if not readable.all():
                     pages, rows = pages[readable], rows[readable]
@@ -115,10 +115,10 @@ class Harvest:
         """Numbers of the pages in the ranges that were secured."""
         return within(np.concatenate([np.zeros(0, np.int64), *(numbers for numbers, _ in self._rows)]), ranges)
 
-    def read_later(self, memory_fd: int, ranges: Ranges) -> None:
+    def read_later(self, memory: Memory, ranges: Ranges) -> None:
         """Leave ranges to be read in changes(), from the memory of a process that keeps them: a frozen child."""
         self._later = ranges
-        self._later_fd = memory_fd
+        self._later_from = memory
 
     def changes(self, own: Own, vanished: Ranges, mapped: Ranges, base: Iterable[int] = ()) -> Iterator[PieceChange]:
         """All changes, ascending by piece. To be read to its end, once.
@@ -163,7 +163,8 @@ class Harvest:
     def _later_by_piece(self, own: Own) -> Iterator[tuple[int, Indexes, Bytes2D, Flags]]:
         for numbers in batches(self._later):
             for number, where, pages in by_piece(numbers):
-                rows, readable = read_pages(self._later_fd, numbers[where])
+                assert self._later_from is not None
+                rows, readable = read_pages(self._later_from, numbers[where])
                 self.bytes_read += rows.nbytes
                 if not readable.all():
                     pages, rows = pages[readable], rows[readable]

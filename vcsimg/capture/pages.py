@@ -1,18 +1,16 @@
-"""Ranges of pages: listing those that may have content, reading them, grouping them by piece.
+"""Ranges of pages: listing those that may have content, grouping them by piece.
 
 A `Ranges` is an array (n, 2) of uint64: half-open, page-aligned, ascending, disjoint addresses.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from vcsimg.image.pages import Bytes2D, Flags, Indexes
+from vcsimg.image.pages import Flags, Indexes
 from vcsimg.image.region import Region
 from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHIFT, PIECE_SIZE
 from vcsimg.kernel import features, pagemap
@@ -46,8 +44,11 @@ def ranges_of_pages(numbers: PageNumbers) -> Ranges:
 
 def join(parts: Iterable[Ranges]) -> Ranges:
     """Several ranges as one, sorted; touching ones become one."""
-    everything = np.concatenate([NO_RANGES, *parts])
-    if len(everything) < 2:
+    some = [part for part in parts if len(part)]
+    if not some:
+        return NO_RANGES
+    everything = np.concatenate(some) if len(some) > 1 else some[0]
+    if len(everything) == 1:
         return everything
     everything = everything[np.argsort(everything[:, 0], kind="stable")]
     ends = np.maximum.accumulate(everything[:, 1])
@@ -159,21 +160,33 @@ def populated(pagemap_fd: int, ranges: Ranges, *, file: bool, swapped: bool = Tr
     return intersect(join(found), ranges)
 
 
-def own_file_pages(pagemap_fd: int, ranges: Ranges) -> tuple[Ranges, Ranges]:
-    """What of file regions is no longer the file's: (in memory or swapped out, in memory)."""
-    if not features.available("pagemap_scan"):
-        return tuple(populated(pagemap_fd, ranges, file=True, swapped=swapped) for swapped in (True, False))  # type: ignore[return-value]
-    spans = clusters(ranges).tolist()
-    wanted = pagemap.PRESENT | pagemap.SWAPPED
-    found = np.concatenate(
-        [
-            np.zeros((0, 3), np.uint64),
-            *(pagemap.scan(pagemap_fd, low, high, anyof=wanted, returned=pagemap.ALL_POPULATED) for low, high in spans),
-        ]
-    )
-    swapped = found[:, 2] & np.uint64(pagemap.SWAPPED) != 0
-    present = ~swapped & (found[:, 2] & np.uint64(pagemap.FILE) == 0)
-    return tuple(intersect(join([found[which, :2]]), ranges) for which in (swapped | present, present))  # type: ignore[return-value]
+class OwnFilePages:
+    """What of file regions is no longer the file's. Looked up twice for each capture, and the second time, when the process is stopped,
+    mostly nothing is new: then nothing is computed."""
+
+    def __init__(self, ranges: Ranges) -> None:
+        self._ranges = ranges
+        self._spans = clusters(ranges).tolist()
+        self._seen: list[bytes] | None = None
+        self.own = NO_RANGES  # in memory or swapped out
+        self.present = NO_RANGES  # in memory
+
+    def look(self, pagemap_fd: int) -> bool:
+        """Look it up; false if all is as it was."""
+        if not features.available("pagemap_scan"):
+            self.own, self.present = (populated(pagemap_fd, self._ranges, file=True, swapped=swapped) for swapped in (True, False))
+            return True
+        wanted = pagemap.PRESENT | pagemap.SWAPPED
+        parts = [pagemap.scan(pagemap_fd, *span, anyof=wanted, returned=pagemap.ALL_POPULATED) for span in self._spans]
+        seen = [part.tobytes() for part in parts]
+        if seen == self._seen:
+            return False
+        self._seen = seen
+        found = np.concatenate([np.zeros((0, 3), np.uint64), *parts])
+        swapped = found[:, 2] & np.uint64(pagemap.SWAPPED) != 0
+        present = ~swapped & (found[:, 2] & np.uint64(pagemap.FILE) == 0)
+        self.own, self.present = (intersect(join([found[which, :2]]), self._ranges) for which in (swapped | present, present))
+        return True
 
 
 def _scanned(pagemap_fd: int, start: int, end: int, file: bool, swapped: bool) -> Ranges:
@@ -204,42 +217,6 @@ def clip(ranges: Ranges, start: int, end: int) -> Ranges:
     high = np.minimum(ranges[:, 1], np.uint64(end))
     keep = low < high
     return np.column_stack((low[keep], high[keep]))
-
-
-def read_pages(memory_fd: int, numbers: PageNumbers) -> tuple[Bytes2D, Flags]:
-    """Contents of pages (n, 4096) from /proc/PID/mem, and which could be read (n,); rows that could not are zeros."""
-    rows = np.empty((len(numbers), PAGE_SIZE), np.uint8)
-    readable = np.ones(len(numbers), bool)
-    if not len(numbers):
-        return rows, readable
-    view = memoryview(rows.reshape(-1).data)
-    edges = np.concatenate(([0], np.flatnonzero(np.diff(numbers) != 1) + 1, [len(numbers)])).tolist()
-    starts = (numbers[edges[:-1]] << PAGE_SHIFT).tolist()
-    preadv = os.preadv
-    for low, high, address in zip(edges, edges[1:], starts, strict=False):
-        buffer = view[low << PAGE_SHIFT : high << PAGE_SHIFT]
-        try:
-            done = preadv(memory_fd, (buffer,), address)
-        except OSError as error:
-            if error.errno not in (errno.EIO, errno.EFAULT):
-                raise
-            done = 0
-        if done != len(buffer):
-            _read_singly(memory_fd, numbers, rows, readable, low + (done >> PAGE_SHIFT), high)
-    return rows, readable
-
-
-def _read_singly(memory_fd: int, numbers: PageNumbers, rows: Bytes2D, readable: Flags, low: int, high: int) -> None:
-    """Pages low … high - 1 of a run in which some page cannot be read."""
-    for index in range(low, high):
-        try:
-            readable[index] = os.preadv(memory_fd, (rows[index].data,), int(numbers[index]) << PAGE_SHIFT) == PAGE_SIZE
-        except OSError as error:
-            if error.errno not in (errno.EIO, errno.EFAULT):
-                raise
-            readable[index] = False
-        if not readable[index]:
-            rows[index] = 0
 
 
 def file_extent(region: Region, size: int) -> int:

@@ -31,6 +31,9 @@ class WriteProtection:
     def __init__(self, uffd: int) -> None:
         self._uffd = uffd
         self._armed: Ranges = NO_RANGES
+        self._eligible: Ranges = NO_RANGES
+        self._clusters: list[list[int]] = []  # of `_eligible`
+        self._spans: list[list[int]] = []  # `_armed`
 
     def close(self) -> None:
         """Take the protection off every page: the kernel unregisters all regions when the last reference is closed."""
@@ -40,20 +43,39 @@ class WriteProtection:
         """(tracked, written, unregistered): ranges that were tracked ever since the last call, what in them was written since then
         (protected again now), and what of `eligible` is not registered. `eligible`: what may be tracked. What of it is not in
         `tracked` must be compared."""
-        tracked: list[Ranges] = []
+        if eligible is not self._eligible:
+            self._eligible, self._clusters = eligible, clusters(eligible).tolist()
+            self._set(intersect(self._armed, eligible))
+        unregistered = self._unregistered(pagemap_fd)
+        if len(unregistered):
+            self._set(subtract(self._armed, unregistered))
         written: list[Ranges] = []
-        unregistered = _unregistered(pagemap_fd, eligible)
-        for low, high in subtract(intersect(self._armed, eligible), unregistered).tolist():
+        lost: list[tuple[int, int]] = []
+        for low, high in self._spans:
             try:
                 found = pagemap.scan_written(pagemap_fd, low, high)
             except PermissionError:
                 # The process changed its map since it was looked at. Part of the range may have been protected again and
                 # what was written there forgotten, so all of it counts as not tracked.
+                lost.append((low, high))
                 continue
-            written.append(found)
-            tracked.append(ranges_of([(low, high)]))
-        self._armed = join(tracked)
+            if len(found):
+                written.append(found)
+        if lost:
+            self._set(subtract(self._armed, ranges_of(lost)))
         return self._armed, join(written), unregistered
+
+    def _set(self, armed: Ranges) -> None:
+        self._armed = armed
+        self._spans = armed.tolist()
+
+    def _unregistered(self, pagemap_fd: int) -> Ranges:
+        """What of the eligible ranges is not registered for asynchronous write-protection. Regions that are cost nothing to look at."""
+        wrong = pagemap.WPALLOWED
+        found = [
+            pagemap.scan(pagemap_fd, low, high, allof=wrong, inverted=wrong, returned=wrong)[:, :2] for low, high in self._clusters
+        ]
+        return intersect(join(found), self._eligible) if any(map(len, found)) else NO_RANGES
 
     def register(self, unregistered: Ranges, regions: RegionMap) -> bool:
         """Make ranges known to the userfaultfd, so that arm() can protect them. Returns whether any could be: then regions may have
@@ -81,19 +103,10 @@ class WriteProtection:
                 pagemap.scan_written(pagemap_fd, start, end)
                 armed.append((start, end))
         fresh = ranges_of(armed)
-        self._armed = join([self._armed, fresh])
+        if len(fresh):
+            self._set(join([self._armed, fresh]))
         # Listed again: a page that was populated after the first look and before its piece was protected would be missed.
         return populated(pagemap_fd, fresh, file=file)
-
-
-def _unregistered(pagemap_fd: int, ranges: Ranges) -> Ranges:
-    """What of the ranges is not registered for asynchronous write-protection. Regions that are cost nothing to look at."""
-    wrong = pagemap.WPALLOWED
-    found = [
-        pagemap.scan(pagemap_fd, low, high, allof=wrong, inverted=wrong, returned=wrong)[:, :2]
-        for low, high in clusters(ranges).tolist()
-    ]
-    return intersect(join(found), ranges)
 
 
 def _pieces(ranges: Ranges) -> Ranges:

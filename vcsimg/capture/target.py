@@ -21,11 +21,12 @@ from vcsimg.capture.files import FileTable
 from vcsimg.capture.harvest import Harvest
 from vcsimg.capture.pages import (
     NO_RANGES,
+    OwnFilePages,
+    PageNumbers,
     Ranges,
     inside,
     intersect,
     join,
-    own_file_pages,
     page_numbers,
     populated,
     ranges_of,
@@ -42,6 +43,7 @@ from vcsimg.image.region import Region, RegionMap
 from vcsimg.image.snapshot import FileContent, MappedFile, Process
 from vcsimg.image.units import PAGE_SIZE
 from vcsimg.kernel import features, procfs
+from vcsimg.memory import AutoMemory
 from vcsimg.process import FrozenChild, HeldProcess, fork_frozen, open_userfaultfd
 
 ENGINES = ("auto", "wp", "cow", "compare")
@@ -74,6 +76,11 @@ class ProcessCapture:
         self._base: Sequence[int] = ()
         self._plan = Plan(RegionMap(()))
         self._eligible: dict[bool, Ranges] = {False: NO_RANGES, True: NO_RANGES}
+        self._all_eligible = NO_RANGES
+        self._own_before: PageNumbers | None = None  # own pages of file regions in the shadow; None: to be looked up
+        self._own_files = OwnFilePages(NO_RANGES)
+        self._constant: list[tuple[int, int]] | None = None
+        self._foreseen: tuple[Ranges, Ranges, Ranges] | None = None
         self._mapped: dict[int, MappedFile] = {}
         self._tracker: WriteProtection | None = None
         self._address_space = b""
@@ -82,6 +89,7 @@ class ProcessCapture:
         self._tracked = NO_RANGES  # at the last look: what written() spoke of
         self._steady = NO_RANGES  # since the capture before: what was not written there has not changed
         self._child: FrozenChild | None = None
+        self._child_memory: AutoMemory | None = None
         self._unknown: set[int] = set()
         self._unregistered = NO_RANGES
         self._freshly_armed = False
@@ -143,15 +151,20 @@ class ProcessCapture:
         self._dirty = NO_RANGES
         self._precopied = False
         if self._tracker is not None:
-            with _opened(self.pid, "pagemap") as pagemap_fd, _opened(self.pid, "mem") as memory_fd:
+            with _opened(self.pid, "pagemap") as pagemap_fd, AutoMemory(self.pid) as memory:
                 written = self._collect(pagemap_fd)
                 fresh = [self._tracker.arm(pagemap_fd, self._eligible[file], file=file) for file in (False, True)]
                 self._freshly_armed = any(map(len, fresh))
                 self._dirty = join([written, *fresh])
                 if _size(self._dirty) <= _PRECOPY_LIMIT:
-                    self._harvest.secure(memory_fd, page_numbers(self._dirty))
+                    self._harvest.secure(memory, page_numbers(self._dirty))
                     self._dirty = NO_RANGES
                     self._precopied = True
+                self._own_files.look(pagemap_fd)
+        self._own_before = self._shadow.own_pages(self._eligible[True])
+        self._constant = self._unchanging()
+        self._foreseen = self._tracked, *self._beside()
+        self._state.rehearse()
 
     def begin_tracking(self, held: HeldProcess) -> None:
         """While it is stopped: borrow a thread for one userfaultfd(2), so that prepare() can write-protect. Where it cannot be borrowed, the
@@ -165,39 +178,44 @@ class ProcessCapture:
         self._address_space = procfs.auxv(self.pid)
         regions = procfs.read_maps(self.pid)
         if self._same(regions):
-            self._tracker.register(join(self._eligible.values()), self._plan.regions)
+            self._tracker.register(self._all_eligible, self._plan.regions)
 
     def secure(self, held: HeldProcess, engine: str) -> None:
         """While it is stopped: everything that would be lost when it runs on."""
+        # First, as long as the processor has at hand what prepare() used last: the scan goes through megabytes of page tables.
+        self._state.read_held(held)
         self._look_again()
         before = self._tracked
-        written = NO_RANGES
-        if self._tracker is not None:
-            written = self._collect(held.pagemap)
-            if len(self._unregistered) and self._tracker.register(self._unregistered, self._plan.regions):
-                self._look_again()  # new regions have become one with their neighbours
-        self._steady = intersect(before, self._tracked)
+        written = self._collect(held.pagemap) if self._tracker is not None else NO_RANGES
+        if self._tracker is not None and len(self._unregistered) and self._tracker.register(self._unregistered, self._plan.regions):
+            self._look_again()  # new regions have become one with their neighbours
+        self._steady = before if before is self._tracked else intersect(before, self._tracked)
         if self._precopied and (self._freshly_armed or not np.array_equal(before, self._tracked)):
             # What was armed after the look in prepare() may be gone again without `before` knowing it.
             self._harvest.keep_only(self._tracked)
-        own, present = own_file_pages(held.pagemap, self._eligible[True])
-        dirty = join([written, self._dropped(present), intersect(self._dirty, self._tracked)])
+            self._foreseen = None
+        if self._own_files.look(held.pagemap) or self._foreseen is None or self._foreseen[0] is not self._tracked:
+            dropped, untracked = self._beside()
+        else:
+            _, dropped, untracked = self._foreseen
+        dirty = join([written, dropped, intersect(self._dirty, self._tracked)])
         rest = {
-            False: populated(held.pagemap, subtract(self._eligible[False], self._tracked), file=False),
-            True: subtract(own, self._tracked),
+            False: populated(held.pagemap, untracked, file=False),
+            True: subtract(self._own_files.own, self._tracked) if len(self._own_files.own) else NO_RANGES,
         }
         self._child = self._freeze(held, engine, _size(dirty) + _size(rest[False]) + _size(rest[True]))
         shared = self._shared()
-        if self._child is not None:
-            left = self._left_out(self._child)
-            self._harvest.read_later(self._child.memory, subtract(join([dirty, *rest.values()]), left))
-            shared = join([shared, intersect(join([dirty, *rest.values()]), left)])
-        else:
-            self._harvest.secure(held.memory, page_numbers(dirty))
-            for file, ranges in rest.items():
-                self._harvest.secure_all(held.memory, ranges, file=file)
-        self._harvest.secure_all(held.memory, shared)
-        self._state.read_held(held)
+        with AutoMemory(held) as memory:
+            if self._child is not None:
+                left = self._left_out(self._child)
+                self._child_memory = AutoMemory(self._child)
+                self._harvest.read_later(self._child_memory, subtract(join([dirty, *rest.values()]), left))
+                shared = join([shared, intersect(join([dirty, *rest.values()]), left)])
+            else:
+                self._harvest.secure(memory, page_numbers(dirty))
+                for file, ranges in rest.items():
+                    self._harvest.secure_all(memory, ranges, file=file)
+            self._harvest.secure_all(memory, shared)
         tracked = "wp" if self._tracker is not None and len(before) else ""
         copied = "cow" if self._child is not None else ""
         self.engine = "+".join(part for part in (tracked, copied) if part) or "compare"
@@ -228,6 +246,9 @@ class ProcessCapture:
 
     def release(self) -> None:
         """End the frozen child, if there is one."""
+        memory, self._child_memory = self._child_memory, None
+        if memory is not None:
+            memory.close()
         child, self._child = self._child, None
         if child is not None:
             child.close()
@@ -280,6 +301,11 @@ class ProcessCapture:
             file: join([ranges_of((region.start, region.end) for region in plan.of(kind))])
             for file, kind in ((False, Kind.ANONYMOUS), (True, Kind.FILE))
         }
+        self._all_eligible = join(self._eligible.values())
+        self._own_before = None
+        self._own_files = OwnFilePages(self._eligible[True])
+        self._constant = None
+        self._foreseen = None
 
     def _complete_flags(self) -> None:
         """Look up the flags of regions that were new when the process was stopped, as far as they are still there."""
@@ -301,8 +327,13 @@ class ProcessCapture:
 
     def _collect(self, pagemap_fd: int) -> Ranges:
         assert self._tracker is not None
-        self._tracked, written, self._unregistered = self._tracker.written(pagemap_fd, join(self._eligible.values()))
+        self._tracked, written, self._unregistered = self._tracker.written(pagemap_fd, self._all_eligible)
         return written
+
+    def _beside(self) -> tuple[Ranges, Ranges]:
+        """What must be looked at besides what was written: (dropped, anonymous memory that is not tracked). From what own pages of file
+        regions there are, and what is tracked, as last looked up."""
+        return self._dropped(self._own_files.present), subtract(self._eligible[False], self._tracked)
 
     def _dropped(self, present: Ranges) -> Ranges:
         """Tracked pages of file regions that had own content, at the last capture or when copied just now, and may have none now.
@@ -312,8 +343,9 @@ class ProcessCapture:
         again. `present`: own pages of file regions that are in memory.
         """
         ranges = intersect(self._eligible[True], self._tracked)
-        own = np.union1d(self._shadow.own_pages(ranges), self._harvest.secured(ranges))
-        return ranges_of_pages(own[~inside(own, present)])
+        before = self._shadow.own_pages(self._eligible[True]) if self._own_before is None else self._own_before
+        own = np.concatenate((before, self._harvest.secured(ranges)))
+        return ranges_of_pages(np.unique(own[inside(own, ranges) & ~inside(own, present)]))
 
     def _end_tracking(self) -> None:
         if self._tracker is not None:
@@ -350,11 +382,17 @@ class ProcessCapture:
 
     def _shared(self) -> Ranges:
         """Everything that is read at each capture, as nothing tells whether it changed. The vdso never does."""
+        constant = self._unchanging() if self._constant is None else self._constant
+        if constant:
+            self._steady = join([self._steady, ranges_of(constant)])
+        regions = self._plan.of(Kind.SHARED)
+        return join([shared_data(self.pid, region) for region in regions if (region.start, region.end) not in constant])
+
+    def _unchanging(self) -> list[tuple[int, int]]:
+        """Shared regions that need not be read again."""
         regions = self._plan.of(Kind.SHARED)
         constant = [(region.start, region.end) for region in regions if region.name == "[vdso]" and self._complete]
-        constant = [pair for pair in constant if len(self._shadow.own_pages(ranges_of([pair])))]
-        self._steady = join([self._steady, ranges_of(constant)])
-        return join([shared_data(self.pid, region) for region in regions if (region.start, region.end) not in constant])
+        return [pair for pair in constant if len(self._shadow.own_pages(ranges_of([pair])))]
 
     def _unsaved(self) -> list[Record]:
         """Regions without content, but for those that every process gets from the kernel."""

@@ -6,9 +6,9 @@ pages that match, walks no further than page tables exist, and can write-protect
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
+import struct
 
 import numpy as np
 import numpy.typing as npt
@@ -45,25 +45,22 @@ ALL_POPULATED = FILE | PRESENT | SWAPPED
 PM_SCAN_WP_MATCHING = 1 << 0
 PM_SCAN_CHECK_WPASYNC = 1 << 1
 
+_FEW_REGIONS = 1 << 6
 _REGIONS = 1 << 12
+_NO_REGIONS = np.empty((0, 3), np.uint64)
 
 
-class PmScanArg(ctypes.Structure):
-    """struct pm_scan_arg"""
-
-    _fields_ = tuple(
-        (name, ctypes.c_uint64)
-        for name in (
-            "size", "flags", "start", "end", "walk_end", "vec", "vec_len", "max_pages",
-            "category_inverted", "category_mask", "category_anyof_mask", "return_mask",
-        )
-    )  # fmt: skip
-
+_ARGUMENT = struct.Struct("<12Q")
+"""struct pm_scan_arg: size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted, category_mask, category_anyof_mask,
+return_mask."""
+_WALK_END = 32
+"""Where in it `walk_end` stands."""
+_WORD = struct.Struct("<Q")
 
 PAGE_REGION_SIZE = 24
 """struct page_region: start, end, categories."""
 
-PAGEMAP_SCAN = 3 << 30 | ctypes.sizeof(PmScanArg) << 16 | ord("f") << 8 | 16
+PAGEMAP_SCAN = 3 << 30 | _ARGUMENT.size << 16 | ord("f") << 8 | 16
 
 
 def scan(
@@ -77,26 +74,23 @@ def scan(
     EINVAL from a kernel that lacks it, EPERM with PM_SCAN_CHECK_WPASYNC when part of it is not registered with userfaultfd.
     """
     parts: list[Words] = []
-    vector = np.empty((_REGIONS, 3), np.uint64)
-    argument = PmScanArg(
-        size=ctypes.sizeof(PmScanArg),
-        flags=flags,
-        start=start,
-        end=end,
-        vec=vector.ctypes.data,
-        vec_len=_REGIONS,
-        category_inverted=inverted,
-        category_mask=allof,
-        category_anyof_mask=anyof,
-        return_mask=returned,
-    )
-    while argument.start < end:
+    regions = _FEW_REGIONS
+    while start < end:
+        vector = np.empty((regions, 3), np.uint64)
+        argument = bytearray(
+            _ARGUMENT.pack(_ARGUMENT.size, flags, start, end, 0, vector.ctypes.data, regions, 0, inverted, allof, anyof, returned)
+        )
         count = fcntl.ioctl(fd, PAGEMAP_SCAN, argument)
-        parts.append(vector[:count].copy())
-        if argument.walk_end <= argument.start:
+        if count:
+            parts.append(vector[:count])
+        (walked,) = _WORD.unpack_from(argument, _WALK_END)
+        if walked <= start:
             break
-        argument.start = argument.walk_end
-    return parts[0] if len(parts) == 1 else np.concatenate([np.empty((0, 3), np.uint64), *parts])
+        start = walked
+        regions = _REGIONS
+    if not parts:
+        return _NO_REGIONS
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def scan_written(fd: int, start: int, end: int) -> Words:

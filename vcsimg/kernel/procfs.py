@@ -64,6 +64,12 @@ def parse_status(content: bytes) -> dict[str, str]:
     return {key: value.strip() for key, colon, value in lines if colon}
 
 
+def status_line(content: bytes, name: str) -> str:
+    """The value of one line of status, stripped: for those who need few. Raises ValueError if there is no such line."""
+    start = content.index(b"\n%s:\t" % name.encode()) + len(name) + 3
+    return os.fsdecode(content[start : content.index(b"\n", start)]).strip()
+
+
 def parse_maps(content: bytes) -> list[Region]:
     """Regions of a maps file, without VmFlags. The kernel writes a newline in a file's name as \\012, and escapes nothing else: a
     name that holds those four characters itself cannot be told apart."""

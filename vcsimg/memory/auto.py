@@ -74,7 +74,9 @@ class AutoMemory(Reader):
         self._pause = self._until_retry = _FIRST_PAUSE
         self._posted = 0
         if features.available("process_vm"):
-            self._vm = VmMemory(self.pid, stopped=self._held, descriptor=self._file)
+            # By a thread: a main thread that has ended has no memory any more.
+            thread = target.threads[0].tid if isinstance(target, HeldProcess) else self.pid
+            self._vm = VmMemory(thread, stopped=self._held, descriptor=self._file)
         if window is not None and not isinstance(target, int):
             try:
                 self._window = SharedMemory(target, window)

@@ -15,7 +15,7 @@ class Loan:
     """A thread that can be borrowed, its status file, and the code that it can run."""
 
     thread: HeldThread
-    status: dict[str, str]
+    status: bytes
     code: Code
 
 
@@ -30,7 +30,7 @@ def choose(pid: int, threads: list[HeldThread], memory_fd: int) -> Loan | str:
         if thread.is_lent:
             continue
         try:
-            status = procfs.status(pid, thread.tid)
+            status = procfs.read(pid, f"task/{thread.tid}/status")
             found = _obstacle(thread, status)
         except OSError:
             found = "it is ending"
@@ -40,8 +40,8 @@ def choose(pid: int, threads: list[HeldThread], memory_fd: int) -> Loan | str:
     return reason
 
 
-def _obstacle(thread: HeldThread, status: dict[str, str]) -> str | None:
-    if status.get("Seccomp", "0") != "0":
+def _obstacle(thread: HeldThread, status: bytes) -> str | None:
+    if b"\nSeccomp:\t" in status and b"\nSeccomp:\t0\n" not in status:
         return "a seccomp filter watches its system calls"
     if thread.stop_signal is not None:
         return "a signal is about to end it"

@@ -121,7 +121,7 @@ class DescriptorsReader:
     def read(self, moment: Moment) -> None:
         """While it is stopped."""
         network = Network(moment.held, moment.pidfd, moment.network)
-        self._table = Table(moment.tid, network, {descriptor.fd: descriptor for descriptor in self._list(moment.proc)})
+        self._table = Table(moment.tid, network, {descriptor.fd: descriptor for descriptor in self.look(moment.proc)})
         self._find_duplicates()
         self._probed: dict[int, list[Probe]] = {}
         self._unread: list[tuple[Descriptor, OSError]] = []
@@ -129,11 +129,13 @@ class DescriptorsReader:
             if descriptor.same == descriptor.fd and not descriptor.flags & O_PATH:
                 self._probe(moment, descriptor)
 
-    def _list(self, proc: ProcDirectory) -> Iterator[Descriptor]:
+    @staticmethod
+    def look(proc: ProcDirectory) -> Iterator[Descriptor]:
+        """The descriptors, as /proc has them."""
         fds, infos = proc.directory("fd"), proc.directory("fdinfo")
         for fd in sorted(map(int, fds.names())):
             name = str(fd)
-            info = infos.read(name)
+            info = infos.read_at_once(name)
             text, raw = fds.link(name), fds.statx_raw(name)
             yield Descriptor(fd, text, raw, info, _flags(info), type_of(text, statx.mode_of(raw)))
 

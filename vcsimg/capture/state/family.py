@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cmp_to_key
 
 from vcsimg.capture.state.proc import ProcDirectory
+from vcsimg.capture.state.terminals import typed_ahead
 from vcsimg.image.sections.family import Child, SharedFile, SharedTable, Zombie
 from vcsimg.image.sections.item import Item, records
 from vcsimg.image.snapshot import Process, Section
@@ -90,8 +91,20 @@ class TreeState:
                 self._files.setdefault(pid, []).append(SharedFile(fd, first_pid, first_fd))
 
     def finish(self, processes: Iterable[Process]) -> list[Process]:
-        """The processes with the sections added."""
-        return [replace(process, state={**process.state, **self._sections(process.pid)}) for process in processes]
+        """The processes with the sections added, and what only all of them together tell."""
+        processes = list(processes)
+        lost = typed_ahead(processes)
+        return [
+            replace(
+                process,
+                state={
+                    **process.state,
+                    **self._sections(process.pid),
+                    "unsaved": (*process.section("unsaved"), *records(lost[process.pid])),
+                },
+            )
+            for process in processes
+        ]
 
     def _sections(self, pid: int) -> dict[str, Section]:
         family: list[Item] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vcsimg.capture.state.borrowing import Borrowings
+from vcsimg.capture.state.own import Own
 from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.process import HeldProcess
 
@@ -16,7 +17,7 @@ class Moment:
     `proc`: /proc/TID of that thread; `pidfd`: a descriptor for it.
 
     `status`, `stat`: content of these files now. What is added to `borrowings` is called when all modules have read, by one thread.
-    `monotonic`: the instant, in nanoseconds of CLOCK_MONOTONIC.
+    `own`: the questions of that thread's own among them. `monotonic`: the instant, in nanoseconds of CLOCK_MONOTONIC.
     """
 
     held: HeldProcess
@@ -27,4 +28,5 @@ class Moment:
     stat: bytes
     status: bytes
     borrowings: Borrowings
+    own: Own
     monotonic: int

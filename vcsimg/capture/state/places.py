@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from vcsimg.capture.state.moment import Moment
+from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.item import records
 from vcsimg.image.sections.places import Cgroup, IdMap, Namespace, TimeOffset
@@ -26,14 +27,17 @@ class PlacesReader:
 
     def read(self, moment: Moment) -> None:
         """While it is stopped."""
-        proc = moment.proc
+        self.look(moment.proc)
+
+    def look(self, proc: ProcDirectory) -> None:
+        """Read what /proc has."""
         self._namespaces: dict[str, str] = {}
         for name in _TYPES:
             try:
                 self._namespaces[name] = proc.link(f"ns/{name}")
             except OSError:
                 continue  # a kernel without this type; pid_for_children has no target before the first fork in a new namespace
-        self._cgroup = proc.try_read("cgroup")
+        self._cgroup = proc.try_read_at_once("cgroup")
         self._maps: dict[str, bytes | None] = {}
         if self.differs("user"):
             self._maps = {"uid": proc.try_read("uid_map"), "gid": proc.try_read("gid_map")}

@@ -45,6 +45,26 @@ class ProcDirectory:
         finally:
             os.close(fd)
 
+    def read_at_once(self, name: str) -> bytes:
+        """`read` for files that the kernel gives out whole as far as the buffer goes: one record (single_open, as status) or plain memory
+        (auxv, environ), not the lists (maps, timers). Raises OSError."""
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            content = part = os.read(fd, _CHUNK)
+            while len(part) == _CHUNK:
+                part = os.read(fd, _CHUNK)
+                content += part
+            return content
+        finally:
+            os.close(fd)
+
+    def try_read_at_once(self, name: str) -> bytes | None:
+        """`read_at_once`, or None where the kernel has no such file or does not let us."""
+        try:
+            return self.read_at_once(name)
+        except OSError:
+            return None
+
     def try_read(self, name: str) -> bytes | None:
         """`read`, or None where the kernel has no such file or does not let us."""
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 
 from vcsimg.capture.state.moment import Moment
+from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.item import UNLIMITED, records
 from vcsimg.image.sections.program import Argument, AuxvEntry, ResourceLimit, Variable
@@ -31,11 +32,14 @@ class ProgramReader:
 
     def read(self, moment: Moment) -> None:
         """While it is stopped."""
-        proc = moment.proc
-        self._auxv = proc.try_read("auxv")
-        self._cmdline = proc.try_read("cmdline")
-        self._environ = proc.try_read("environ")
-        self._limits = proc.try_read("limits")
+        self.look(moment.proc)
+
+    def look(self, proc: ProcDirectory) -> None:
+        """Read what /proc has."""
+        self._auxv = proc.try_read_at_once("auxv")
+        self._cmdline = proc.try_read_at_once("cmdline")
+        self._environ = proc.try_read_at_once("environ")
+        self._limits = proc.try_read_at_once("limits")
 
     def finish(self, report: Report) -> None:
         """Write the sections."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from vcsimg.capture.state.borrowing import Borrowings, Buffer, Call
 from vcsimg.capture.state.moment import Moment
 from vcsimg.capture.state.paths import Link
+from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.status import Command, Credentials, Directory, Identity, MemoryBounds, Security, Settings
 from vcsimg.kernel import prctl
@@ -64,18 +65,21 @@ class StatusReader:
 
     def read(self, moment: Moment) -> None:
         """While it is stopped."""
-        proc = moment.proc
         self._stopped = any(thread.group_stopped for thread in moment.held.threads)
         self._stat = moment.stat
         self._status = moment.status
+        self.look(moment.proc)
+
+    def look(self, proc: ProcDirectory) -> None:
+        """Read what /proc has, but for stat and status."""
         self._exe = Link.read(proc, "exe")
         self._cwd = Link.read(proc, "cwd")
         self._root = Link.read(proc, "root")
-        self._personality = proc.try_read("personality")
-        self._label = proc.try_read("attr/current")
-        self._loginuid = proc.try_read("loginuid")
-        self._oom = proc.try_read("oom_score_adj")
-        self._dump = proc.try_read("coredump_filter")
+        self._personality = proc.try_read_at_once("personality")
+        self._label = proc.try_read_at_once("attr/current")
+        self._loginuid = proc.try_read_at_once("loginuid")
+        self._oom = proc.try_read_at_once("oom_score_adj")
+        self._dump = proc.try_read_at_once("coredump_filter")
 
     def finish(self, report: Report) -> None:
         """Write the section."""

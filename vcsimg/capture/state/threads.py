@@ -86,13 +86,16 @@ class ThreadsReader:
         asks: dict[int, Borrowings] = {}
         for thread in moment.held.threads:
             tid = thread.tid
-            status = moment.status if tid == moment.tid else moment.proc.read(f"task/{tid}/status")
+            status = moment.status if tid == moment.tid else moment.proc.read_at_once(f"task/{tid}/status")
             registers = thread.registers()
             count = switches(status)
             own = self._still.own(tid, registers, count) if tid != moment.tid else None
             if own is None:
-                ask = asks[tid] = moment.borrowings if tid == moment.tid else Borrowings()
-                own = Own.ask(ask)
+                if tid == moment.tid:
+                    asks[tid], own = moment.borrowings, moment.own
+                else:
+                    ask = asks[tid] = Borrowings()
+                    own = Own.ask(ask)
             wait = self._waits.find(tid, registers, count[0], moment.monotonic)
             self._raw.append(self._read_thread(moment, thread, registers, status, own, wait, count))
         return asks
@@ -105,7 +108,7 @@ class ThreadsReader:
             # Switches of the main thread, which was asked, count only for a wait whose age matters: they cost a file to read.
             needed = raw.tid != moment.tid or (raw.wait is not None and raw.wait.aged)
             asked_now = needed and raw.tid in asked
-            count = switches(moment.proc.read(f"task/{raw.tid}/status")) if asked_now else raw.switches
+            count = switches(moment.proc.read_at_once(f"task/{raw.tid}/status")) if asked_now else raw.switches
             if raw.tid != moment.tid:
                 seen[raw.tid] = Sight(raw.registers, count, raw.own)
             if raw.wait is not None:
