@@ -78,8 +78,6 @@ class Ptys:
                 if found.pty is None or not 0 <= found.pty < _LARGEST:
                     raise HostileImage(f"process {process.pid} fd {found.fd}", f"a pty with the number {found.pty}")
                 device = terminal.pty_device(found.pty)
-                if device in self._inside:
-                    raise HostileImage(f"process {process.pid} fd {found.fd}", f"a second master of pty {found.pty}")
                 self._inside.add(device)
                 self._records[device] = found
                 self._want(device)
@@ -177,10 +175,12 @@ class Ptys:
     def finish(self) -> None:
         """What waits in them, and what would be in the way before: modes of the master, locks; the hung-up lose their master. Raises RestoreError,
         OSError."""
+        first: dict[str, tuple[int, int]] = {}
         for process in self._snapshot.processes:
             for queued in select(process.section("terminals"), Queued):
                 pty = self._of_master(process, queued.fd)
-                if pty is not None:
+                # Processes that share the master all tell of it.
+                if pty is not None and first.setdefault(pty.device, (process.pid, queued.fd)) == (process.pid, queued.fd):
                     _inject(pty, queued)
         for pty in self.made.values():
             record = pty.record
