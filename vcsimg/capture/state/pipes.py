@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import struct
 import termios
 
@@ -17,7 +18,7 @@ class PipeProbe:
     """Reads pipes through their reading ends; through a writing end, only the capacity."""
 
     def __init__(self) -> None:
-        self._found: dict[int, tuple[int, int | None, list[bytes]]] = {}
+        self._found: dict[int, tuple[int, int | None, list[bytes], bool]] = {}
 
     def wants(self, descriptor: Descriptor) -> bool:
         return descriptor.type in ("pipe", "fifo")
@@ -25,18 +26,25 @@ class PipeProbe:
     def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
         capacity = fcntl.fcntl(own, fcntl.F_GETPIPE_SZ)
         if descriptor.flags & O_ACCMODE == os.O_WRONLY:
-            self._found[descriptor.fd] = (capacity, None, [])
+            self._found[descriptor.fd] = (capacity, None, [], _is_alone(own))
             return
         (queued,) = struct.unpack("i", fcntl.ioctl(own, termios.FIONREAD, bytes(4)))
-        self._found[descriptor.fd] = (capacity, queued, _copy(own, capacity) if queued else [])
+        self._found[descriptor.fd] = (capacity, queued, _copy(own, capacity) if queued else [], _is_alone(own))
 
     def describe(self, descriptor: Descriptor, report: Report) -> None:
-        capacity, queued, data = self._found.pop(descriptor.fd)
-        report.add("pipes", Pipe(descriptor.fd, descriptor.where.inode, capacity, queued))
+        capacity, queued, data, alone = self._found.pop(descriptor.fd)
+        report.add("pipes", Pipe(descriptor.fd, descriptor.where.inode, capacity, queued, alone or None))
         report.add("pipes", *(PipeData(descriptor.fd, part) for part in data))
         copied = sum(map(len, data))
         if queued is not None and copied < queued:
             report.unsaved(f"fd {descriptor.fd}", f"{queued - copied} bytes that wait in the pipe could not be copied")
+
+
+def _is_alone(own: int) -> bool:
+    """POLLHUP: nobody can write any more; POLLERR: nobody can read (fs/pipe.c, pipe_poll)."""
+    poll = select.poll()
+    poll.register(own, 0)
+    return any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
 
 
 def _copy(source: int, capacity: int) -> list[bytes]:

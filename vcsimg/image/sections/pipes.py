@@ -11,13 +11,14 @@ from vcsimg.image.sections.item import Item
 class Pipe(Item, kind="pipe"):
     """By the lowest descriptor that refers to this end. `capacity`: F_GETPIPE_SZ, bytes.
 
-    `queued`: bytes that wait to be read; absent at an end that only writes.
+    `queued`: bytes that wait to be read; absent at an end that only writes. `alone`: nobody has the other end any more.
     """
 
     fd: int
     inode: int
     capacity: int
     queued: int | None
+    alone: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
