@@ -18,7 +18,7 @@ import numpy as np
 from vcsimg.capture.pages import PageNumbers, Ranges, pieces_of, within
 from vcsimg.errors import DiskFull
 from vcsimg.image.pages import Bytes2D, Flags, Indexes
-from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SIZE
+from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SIZE, WRITE_SIZE
 
 
 class Shadow:
@@ -87,7 +87,7 @@ class Shadow:
                     data = view[first * PAGE_SIZE : last * PAGE_SIZE]
                     position = base + int(pages[first]) * PAGE_SIZE
                     while data:
-                        done = os.pwrite(self._file.fileno(), data, position)
+                        done = os.pwrite(self._file.fileno(), data[:WRITE_SIZE], position)
                         data, position = data[done:], position + done
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):

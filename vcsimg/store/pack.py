@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vcsimg.image.units import WRITE_SIZE
 from vcsimg.store.leftovers import owner
 from vcsimg.store.objects import BLOB, COMMIT, TAG, TREE, Oid, object_id
 
@@ -95,7 +96,7 @@ class PackWriter:
             oid = object_id(kind, data)
         if oid in self._ids:
             return oid
-        self.add_raw(oid, entry_header(TYPES[kind], len(data)) + zlib.compress(data, 0 if stored else 6))
+        self.add_raw(oid, entry_header(TYPES[kind], len(data)) + zlib.compress(data, 0 if stored else 1))
         return oid
 
     def add_raw(self, oid: Oid, entry: bytes) -> None:
@@ -240,7 +241,7 @@ def sync_directory(path: Path) -> None:
 def _write(fd: int, parts: list[bytes]) -> None:
     data = memoryview(b"".join(parts) if len(parts) != 1 else parts[0])
     while data:
-        data = data[os.write(fd, data) :]
+        data = data[os.write(fd, data[:WRITE_SIZE]) :]
 
 
 def _hash_file(fd: int) -> bytes:
