@@ -26,6 +26,7 @@ from vcsimg.restore.bounds import restore_bounds
 from vcsimg.restore.checks import check
 from vcsimg.restore.context import Context, RestoreOptions
 from vcsimg.restore.descriptors import Descriptors
+from vcsimg.restore.inside import as_they_see
 from vcsimg.restore.locks import restore_locks
 from vcsimg.restore.mapped import MappedFiles
 from vcsimg.restore.memory import MemoryRestorer
@@ -62,6 +63,10 @@ def restore(snapshot: Snapshot, options: RestoreOptions | None = None) -> Restor
     DamagedImage.
     """
     check(snapshot)
+    inside = as_they_see(snapshot)
+    if inside is not snapshot:
+        snapshot = inside
+        check(snapshot)
     options = options or RestoreOptions()
     root = snapshot.processes[0]
     credentials = select(root.section("status"), Credentials)

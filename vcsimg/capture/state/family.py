@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cmp_to_key
 
 from vcsimg.capture.state.proc import ProcDirectory
+from vcsimg.capture.state.status import nested
 from vcsimg.capture.state.terminals import typed_ahead
 from vcsimg.image.sections.family import Child, SharedFile, SharedTable, Zombie
 from vcsimg.image.sections.item import Item, records
@@ -127,6 +128,9 @@ def _zombie(dead: _Dead) -> Zombie:
         exit_status=stat.exit_code,
         uid=int(status["Uid"].split()[0]),
         gid=int(status["Gid"].split()[0]),
+        namespace_pids=nested(status.get("NSpid")),
+        namespace_groups=nested(status.get("NSpgid")),
+        namespace_sessions=nested(status.get("NSsid")),
     )
 
 

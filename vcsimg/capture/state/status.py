@@ -41,6 +41,12 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in text.split())
 
 
+def nested(text: str | None) -> tuple[int, ...] | None:
+    """Ids in each pid namespace, from a line of a status file; None when there is only one."""
+    found = _numbers(text or "")
+    return found if len(found) > 1 else None
+
+
 class StatusReader:
     """Reads it for one process."""
 
@@ -113,6 +119,8 @@ class StatusReader:
             group=stat.pgrp,
             session=stat.session,
             namespace_pids=_numbers(status.get("NSpid", str(stat.pid))),
+            namespace_groups=nested(status.get("NSpgid")),
+            namespace_sessions=nested(status.get("NSsid")),
             start=stat.starttime,
             exit_signal=stat.exit_signal,
             stopped=self._stopped,

@@ -16,7 +16,7 @@ from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.capture.state.report import Report
 from vcsimg.capture.state.seccomp import FILTERED, SeccompReader
 from vcsimg.capture.state.signals import parse_siginfo, pending_items
-from vcsimg.capture.state.status import credentials
+from vcsimg.capture.state.status import credentials, nested
 from vcsimg.capture.state.still import Sight, Stillness, switches
 from vcsimg.capture.state.waits import Wait, Waits
 from vcsimg.image.sections import thread as items
@@ -169,7 +169,10 @@ class ThreadsReader:
         return tuple(threads)
 
     def _items(self, raw: _Raw) -> list[Item]:
-        found: list[Item] = [items.Name(_unescaped(_line(raw.status, b"Name"))), items.SignalMask(raw.mask)]
+        found: list[Item] = [items.Name(_unescaped(_line(raw.status, b"Name")))]
+        if (ids := nested(_line(raw.status, b"NSpid"))) is not None:
+            found.append(items.NamespaceTids(ids))
+        found.append(items.SignalMask(raw.mask))
         found += pending_items(raw.pending, int(_line(raw.status, b"SigPnd"), 16))
         if raw.dequeued is not None:
             signal, code = parse_siginfo(raw.dequeued)

@@ -79,6 +79,7 @@ SECTIONS: Mapping[str, tuple[type[Item], ...]] = {
 
 THREAD: tuple[type[Item], ...] = (
     thread.Name,
+    thread.NamespaceTids,
     thread.SignalMask,
     thread.Pending,
     thread.Dequeued,

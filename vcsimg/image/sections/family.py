@@ -28,6 +28,9 @@ class Zombie(Item, kind="zombie"):
     exit_status: Hex | None
     uid: int
     gid: int
+    namespace_pids: tuple[int, ...] | None
+    namespace_groups: tuple[int, ...] | None
+    namespace_sessions: tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,15 @@ from vcsimg.image.sections.names import Personality, SeccompMode, SignalNumber
 
 @dataclass(frozen=True, slots=True)
 class Identity(Item, kind="process"):
-    """Who the process is among the others."""
+    """Who the process is among the others. `namespace_groups`, `namespace_sessions`: absent outside of nested pid namespaces."""
 
     pid: int
     parent: int
     group: int
     session: int
     namespace_pids: tuple[int, ...]
+    namespace_groups: tuple[int, ...] | None
+    namespace_sessions: tuple[int, ...] | None
     start: int
     exit_signal: SignalNumber
     stopped: bool

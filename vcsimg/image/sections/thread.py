@@ -16,6 +16,13 @@ class Name(Item, kind="name"):
 
 
 @dataclass(frozen=True, slots=True)
+class NamespaceTids(Item, kind="ids"):
+    """Its id in each nested pid namespace, outermost first; absent outside of them."""
+
+    namespace_tids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SignalMask(Item, kind="signals"):
     """Blocked signals: bit n - 1 stands for signal n."""
 
