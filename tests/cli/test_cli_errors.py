@@ -252,3 +252,11 @@ def test_interrupted_captures_leave_target_and_repository_whole(cli: Cli, start:
     assert not any(text.rpartition(")")[2].split()[0] in "Tt" for text in threads)
     cli("capture", target.pid)
     cli.git("fsck", "--full", "--strict")
+
+
+def test_the_engines_that_can_be_asked_for_are_those_there_are() -> None:
+    """The command line has a list of its own, to start quickly."""
+    from vcsimg.capture import target
+    from vcsimg.cli import record
+
+    assert record.ENGINES == target.ENGINES

@@ -13,10 +13,9 @@ import click
 from vcsimg.cli.options import find_captures, json_option, repository_option
 from vcsimg.cli.output import Column, Output, Part, region_name, stdout
 from vcsimg.errors import VcsimgError
-from vcsimg.history import Change, format
-from vcsimg.history import diff as differences
 
 if TYPE_CHECKING:
+    from vcsimg.history import Change
     from vcsimg.store import Repository
 
 _STYLES = {"-": "red", "+": "green"}
@@ -34,6 +33,9 @@ def diff(a: str, b: str | None, stat: bool, as_hex: bool, repo: Path | None, as_
 
     A alone means what that capture changed: the difference from the capture before it to A. Without A, the newest.
     """
+    from vcsimg.history import diff as differences
+    from vcsimg.history import format
+
     if stat and as_hex:
         raise click.UsageError("--stat and --hex exclude one another.")
     out = stdout()
@@ -76,6 +78,8 @@ def _print_json(out: Output, one: str, two: str, changes: Iterable[Change]) -> N
 
 
 def _print_counts(out: Output, one: str, two: str, changes: Iterable[Change]) -> None:
+    from vcsimg.history import format
+
     counts, totals = format.count(changes)
     regions = [
         {
@@ -94,6 +98,8 @@ def _print_counts(out: Output, one: str, two: str, changes: Iterable[Change]) ->
 
 
 def _print_table(out: Output, changes: Iterable[Change]) -> None:
+    from vcsimg.history import format
+
     counts, totals = format.count(changes)
     rows: list[list[Part]] = [
         [

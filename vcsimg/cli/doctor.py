@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vcsimg.cli.options import find_repository, json_option, repository_option
 from vcsimg.cli.output import Column, Part, stdout
-from vcsimg.doctor import Check, Result, examine
 from vcsimg.errors import StoreError
 
-_MARKS: dict[Result, Part] = {Result.OK: ("ok", "green"), Result.LESS: ("less", "yellow"), Result.BAD: ("BAD", "bold red")}
+if TYPE_CHECKING:
+    from vcsimg.doctor import Check
+
+_MARKS: dict[str, Part] = {"OK": ("ok", "green"), "LESS": ("less", "yellow"), "BAD": ("BAD", "bold red")}
 
 
 @click.command()
@@ -22,13 +25,15 @@ def doctor(repo: Path | None, as_json: bool) -> int:
 
     ok: it is there. less: something is slower or missing without it. BAD: no capture is possible; then the exit status is 1.
     """
+    from vcsimg.doctor import Result, examine
+
     checks = [*examine(), _repository(repo)]
     out = stdout()
     if as_json:
         out.json([{"name": c.name, "result": c.result.value, "text": c.text, "remedy": c.remedy} for c in checks])
     else:
         columns = (Column(""), Column("check", style="bold"), Column("finding", fold=True))
-        out.table(columns, ((_MARKS[check.result], check.name, _finding(check)) for check in checks), titles=False)
+        out.table(columns, ((_MARKS[check.result.name], check.name, _finding(check)) for check in checks), titles=False)
     return int(any(check.result is Result.BAD for check in checks))
 
 
@@ -38,6 +43,8 @@ def _finding(check: Check) -> str:
 
 def _repository(repo: Path | None) -> Check:
     """The repository that a command would use here: none is no fault, one that cannot be used is."""
+    from vcsimg.doctor import Check, Result
+
     try:
         with find_repository(repo) as repository:
             return Check("repository", Result.OK, str(repository.path))

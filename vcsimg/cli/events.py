@@ -12,11 +12,13 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from vcsimg.cli.output import count, duration, size
 from vcsimg.errors import VcsimgError
-from vcsimg.recording import Recorded, Recorder
+
+if TYPE_CHECKING:
+    from vcsimg.recording import Recorded, Recorder
 
 
 def as_dict(recorded: Recorded) -> dict[str, Any]:

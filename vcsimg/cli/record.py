@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from vcsimg.capture import Options
-from vcsimg.capture.target import ENGINES
 from vcsimg.cli.events import EventLog, Tally, as_dict
 from vcsimg.cli.live import LiveLine
 from vcsimg.cli.options import DURATION, PID, SIGNAL, Command, find_repository, json_option, repository_option
 from vcsimg.cli.output import Part, count, duration, size, stderr, stdout
 from vcsimg.errors import RepositoryMissing, VcsimgError
-from vcsimg.recording import Recorded, Recorder, follow, leave_as, recorders, request_capture
-from vcsimg.recording import run as run_program
-from vcsimg.store import Repository
+
+if TYPE_CHECKING:
+    from vcsimg.capture import Options
+    from vcsimg.recording import Recorded, Recorder
+    from vcsimg.store import Repository
+
+ENGINES = ("auto", "wp", "cow", "compare")
+"""Those of vcsimg.capture.target, which takes a while to import."""
 
 _UNSAVED_SHOWN = 10
 
@@ -59,6 +63,8 @@ def _loop_options(command: Command) -> Command:
 
 
 def _options(repository: Repository, engine: str, exclude: tuple[str, ...], files: bool, tree: bool) -> Options:
+    from vcsimg.capture import Options
+
     return Options(scratch=repository.path / "vcsimg", engine=engine, tree=tree, files=files, exclude=exclude)
 
 
@@ -75,6 +81,8 @@ def capture(
 
     The process goes on as if nothing had happened. A second capture of the same process continues its branch.
     """
+    from vcsimg.recording import Recorder
+
     with (
         find_repository(repo) as repository,
         Recorder(repository, pid, _options(repository, engine, exclude, files, tree)) as recorder,
@@ -138,6 +146,9 @@ def record(
     On a terminal a status line shows how it goes; in a pipe each capture is a line. The process never notices; whatever happens to the
     recorder, it runs on, and what was captured is safe.
     """
+    from vcsimg.recording import Recorder
+    from vcsimg.recording.follow import follow
+
     log = EventLog("-" if as_json else events)
     tally = Tally()
     out, err = stdout(), stderr()
@@ -226,6 +237,9 @@ def run(
     Its terminal, its exit status and its signals stay its own: nothing is printed while it runs, then one line on standard error.
     If it cannot be recorded, it runs all the same, and the line says why.
     """
+    from vcsimg.recording import leave_as
+    from vcsimg.recording.run import run as run_program
+
     if events == "-":
         raise click.UsageError("Standard output belongs to the program: use --events FILE.")
     log = EventLog(events)
@@ -287,6 +301,8 @@ def run(
 @json_option("One JSON document: a list of pid and commit.")
 def snap(pid: int | None, folder: Path | None, message: str | None, quiet: bool, repo: Path | None, as_json: bool) -> None:
     """Ask the recorder of a process (vcsimg run, vcsimg record) for a capture now."""
+    from vcsimg.recording import recorders, request_capture
+
     if (pid is None) == (folder is None):
         raise click.UsageError("Give either a PID or --in FOLDER.")
     try:

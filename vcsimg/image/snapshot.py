@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from vcsimg.image.pages import Memory, PieceChange
 from vcsimg.image.records import Record
 from vcsimg.image.region import RegionMap
+
+if TYPE_CHECKING:
+    from vcsimg.image.pages import Memory, PieceChange
 
 GENERAL_REGISTERS = (
     "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from vcsimg.image.snapshot import CaptureFacts, Snapshot
+if TYPE_CHECKING:
+    from vcsimg.image.snapshot import CaptureFacts, Snapshot
 
 _TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)\Z")
 
@@ -76,6 +78,8 @@ def parse(message: str) -> tuple[str, str, dict[str, str]]:
 
 def facts_of(trailers: dict[str, str], time: float) -> CaptureFacts:
     """The facts of a capture, read back. What is missing or malformed stays at its default."""
+    from vcsimg.image.snapshot import CaptureFacts
+
     return CaptureFacts(
         engine=trailers.get("Engine", ""),
         time=time,

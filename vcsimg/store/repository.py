@@ -4,31 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vcsimg.errors import RepositoryBusy, StoreError
-from vcsimg.image.pages import PieceSource
-from vcsimg.image.snapshot import Snapshot
-from vcsimg.store import captures, cipher, consolidate, gc, message, refs, remotes, setup
+from vcsimg.store import captures, cipher, message, refs, remotes, setup
 from vcsimg.store.captures import Capture, capture_of
-from vcsimg.store.committer import Committer
 from vcsimg.store.failures import translated
-from vcsimg.store.fsck import Checker, Progress, Report
-from vcsimg.store.gc import Collected
-from vcsimg.store.gitcommand import Progress as Transfer
 from vcsimg.store.layout import piece_path
-from vcsimg.store.load import Loader
 from vcsimg.store.locks import Taken, locked
 from vcsimg.store.objects import BLOB, Entry
 from vcsimg.store.opened import Opened
-from vcsimg.store.prune import Pruned, chosen, prune, would_prune
 from vcsimg.store.refs import Branch
-from vcsimg.store.remotes import Fetched
-from vcsimg.store.salvage import salvage
-from vcsimg.store.source import StoredPieces, Trees, differing
 from vcsimg.store.walk import newest_first
-from vcsimg.store.walker import Walker
+
+# What only some calls need is imported by them: numpy and its like take longer than `vcsimg log` does.
+if TYPE_CHECKING:
+    from vcsimg.image.pages import PieceSource
+    from vcsimg.image.snapshot import Snapshot
+    from vcsimg.store.committer import Committer
+    from vcsimg.store.fsck import Progress, Report
+    from vcsimg.store.gc import Collected
+    from vcsimg.store.gitcommand import Progress as Transfer
+    from vcsimg.store.prune import Pruned
+    from vcsimg.store.remotes import Fetched
+    from vcsimg.store.source import StoredPieces
+    from vcsimg.store.walker import Walker
 
 Sync = Literal["capture", "none"]
 _AT_CLOSE = 64 << 20
@@ -46,7 +48,12 @@ class Repository:
         self._sync = sync == "capture"
         self._opened = Opened(path)
         self._complete: set[str] = set()
-        self._committer = Committer(self._opened, sync=self._sync)
+
+    @cached_property
+    def _committer(self) -> Committer:
+        from vcsimg.store.committer import Committer
+
+        return Committer(self._opened, sync=self._sync)
 
     @property
     def bytes_written(self) -> int:
@@ -110,16 +117,19 @@ class Repository:
 
     def close(self) -> None:
         """End its threads and its helper, and leave few packs behind. It can be used again."""
-        commits = self._committer.commits
-        self._committer.close()
-        if commits:
-            self.consolidate(_AT_CLOSE)
+        if "_committer" in self.__dict__:  # else nothing was written
+            commits = self._committer.commits
+            self._committer.close()
+            if commits:
+                self.consolidate(_AT_CLOSE)
 
     def consolidate(self, most: int | None = None) -> int:
         """Make few packs of many, as far as it is due, but none of more than `most` bytes. Returns how many were made.
 
         Raises StoreError.
         """
+        from vcsimg.store import consolidate
+
         with translated(self.path):
             made = consolidate.consolidate(self.path, sync=self._sync, most=most)
             if made:
@@ -215,6 +225,8 @@ class Repository:
 
     def gc(self) -> Collected:
         """Pack everything anew, and drop what no branch or tag leads to. Captures may be made meanwhile. Raises StoreError."""
+        from vcsimg.store import gc
+
         with translated(self.path):
             collected = gc.collect(self.path)
             self._opened.reopen()
@@ -222,12 +234,16 @@ class Repository:
 
     def fsck(self, progress: Progress | None = None) -> Report:
         """Check every capture, page by page, and git's own objects. Raises StoreError."""
+        from vcsimg.store.fsck import Checker
+
         with translated(self.path):
             self._opened.reopen()
             return Checker(self._opened.git, self.path, light=self._opened.promisor is not None).run(progress)
 
     def salvage(self, target: str | Path, report: Report) -> int:
         """Copy every capture that `report` has nothing against into a new repository. Returns how many. Raises StoreError."""
+        from vcsimg.store.salvage import salvage
+
         with translated(Path(target)):
             made = Repository.init(target)
             return salvage(self.path, self._opened.git, made.path, report.damaged)
@@ -240,6 +256,8 @@ class Repository:
 
         `dry_run`: only count. Raises RepositoryBusy when one of the branches is being recorded, StoreError.
         """
+        from vcsimg.store.prune import chosen, prune, would_prune
+
         if keep_every is None and keep_last is None:
             raise ValueError("nothing says what to keep")
         with ExitStack() as locks, translated(self.path):
@@ -270,6 +288,8 @@ class Repository:
         return self._load(rev, None)
 
     def _load(self, rev: str, source: Callable[[int, StoredPieces], PieceSource] | None) -> Snapshot:
+        from vcsimg.store.load import Loader
+
         commit = self._opened.commit(rev)
         self.complete(str(commit.id))
         with translated(self.path):
@@ -337,12 +357,16 @@ class Repository:
 
         Every piece that differs is among them; one that is, if its chain was re-based, may still hold the same bytes.
         """
+        from vcsimg.store.source import differing
+
         one, two = self._opened.root(a), self._opened.root(b)
         yield from sorted(differing(self._opened.objects, one, two, pid, f"capture {a[:12]}"))
 
     def memory_id(self, rev: str, pid: int, numbers: Sequence[int]) -> Hashable:
         """Equal for two captures only if the map, the mapped files and these pieces of the process are the same in both; None if
         the capture does not have the process. Reads trees only. Raises UnknownRevision, DamagedImage, HostileImage."""
+        from vcsimg.store.source import Trees
+
         trees = Trees(self._opened.objects, self._opened.root(rev), f"capture {rev[:12]}")
         base = ("proc", str(pid))
         if trees.find(base) is None:
@@ -357,4 +381,6 @@ class Repository:
 
     def walker(self, rev: str) -> Walker:
         """An image in hand that steps from capture to capture, beginning at `rev`."""
+        from vcsimg.store.walker import Walker
+
         return Walker(self._opened, self._load, rev)
