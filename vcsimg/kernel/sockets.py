@@ -234,11 +234,12 @@ def attached_filter(handle: Handle) -> bytes:
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A message, or a stretch of a stream, that waits. `source`: the sender's struct sockaddr; `fds`: descriptors of ours that were passed
-    with it, to be closed by the caller."""
+    with it, to be closed by the caller; `sender`: process, user and group id, where the socket asks for them."""
 
     data: bytes
     source: bytes | None
     fds: Sequence[int]
+    sender: tuple[int, ...] | None = None
 
 
 class _IoVector(ctypes.Structure):
@@ -281,7 +282,8 @@ def peek(fd: int) -> Waiting:
             raise OSError(error, os.strerror(error))
         fds = list(_passed(control.raw[: header.controllen]))
         if not header.flags & socket.MSG_TRUNC:
-            return Waiting(ctypes.string_at(data, size), name.raw[: header.namelen] or None, fds)
+            sender = _credentials(control.raw[: header.controllen])
+            return Waiting(ctypes.string_at(data, size), name.raw[: header.namelen] or None, fds, sender)
         for passed in fds:
             os.close(passed)
         room *= 4
@@ -302,6 +304,27 @@ def _passed(control: bytes) -> Iterator[int]:
                 else:
                     os.close(fd)
         position += (length + 7) & -8
+
+
+def _credentials(control: bytes) -> tuple[int, ...] | None:
+    """SCM_CREDENTIALS of unix(7)."""
+    position = 0
+    while position + _CMSG_HEADER.size <= len(control):
+        length, level, kind = _CMSG_HEADER.unpack_from(control, position)
+        if length < _CMSG_HEADER.size:
+            break
+        if (level, kind) == (_SOL_SOCKET, socket.SCM_CREDENTIALS):
+            return struct.unpack_from("<3i", control, position + _CMSG_HEADER.size)
+        position += (length + 7) & -8
+    return None
+
+
+def peer_pid(handle: Handle) -> int | None:
+    """SO_PEERCRED of unix(7); None when nobody is at the other end."""
+    try:
+        return int.from_bytes(handle.octets(_SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little") or None
+    except OSError:
+        return None
 
 
 def peek_offset(handle: Handle) -> int:

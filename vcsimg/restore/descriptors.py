@@ -61,7 +61,7 @@ class Descriptors:
     def _make_sockets(self) -> None:
         """In an order of their own."""
         found = [
-            (sockets.order(one), process, file)
+            (sockets.order(self.context, one), process, file)
             for process in self.context.snapshot.processes
             for one in select(process.section("sockets"), Socket)
             for file in select(process.section("files"), File)

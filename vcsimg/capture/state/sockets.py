@@ -20,7 +20,8 @@ from vcsimg.kernel.sockdiag import UnixDiag, UnixSocket
 
 _ESTABLISHED, _CLOSE, _LISTEN = 1, 7, 10
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
-_CONNECTION = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+_SHUT_DOWN = 3
+_MOST_MESSAGES = 100_000
 _REMEMBERED = 10_000
 """Connections."""
 _QUIET = frozenset((socket.AF_UNIX, socket.AF_INET, socket.AF_INET6))
@@ -39,6 +40,8 @@ class _Found:
     listening: bool = False
     options: list[tuple[str, int | bytes]] = field(default_factory=list)
     unix: UnixSocket | None = None
+    peer_pid: int | None = None
+    over: bool = False
     tcp_state: int | None = None
     connection: tcp.Connection | None = None
     unsent: int = 0
@@ -78,7 +81,7 @@ class SocketProbe:
             found.troubles.append("its filter cannot be read")
         found.listening = bool(handle.number(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
         if handle.family == socket.AF_UNIX:
-            self._read_unix(descriptor, found, table)
+            self._read_unix(descriptor, handle, found, table)
         if handle.family in _INTERNET and handle.type == socket.SOCK_STREAM and handle.protocol == socket.IPPROTO_TCP:
             self._read_tcp(descriptor.where.inode, handle, found)
         if handle.family == socket.AF_NETLINK:
@@ -87,7 +90,8 @@ class SocketProbe:
             self._read_queue(descriptor.fd, handle, found, table)
         self._found[descriptor.fd] = found
 
-    def _read_unix(self, descriptor: Descriptor, found: _Found, table: Table) -> None:
+    def _read_unix(self, descriptor: Descriptor, handle: sockets.Handle, found: _Found, table: Table) -> None:
+        found.peer_pid = sockets.peer_pid(handle)
         try:
             if self._diag is None or self._network != table.network.name:
                 self._network = table.network.name
@@ -97,6 +101,9 @@ class SocketProbe:
             # A socket that was made in one namespace and passed to another is not found here.
             reason = "it belongs to another network namespace" if error.errno == errno.ENOENT else str(error.strerror)
             found.troubles.append(f"its peer cannot be found: {reason}")
+            return
+        if found.unix.state == _ESTABLISHED and not found.unix.peer and found.unix.shutdown != _SHUT_DOWN:
+            (found.unsent,) = struct.unpack("i", fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4)))
 
     def _read_tcp(self, inode: int, handle: sockets.Handle, found: _Found) -> None:
         found.tcp_state = tcp.state(handle)
@@ -120,11 +127,15 @@ class SocketProbe:
 
     def _read_queue(self, carrier: int, handle: sockets.Handle, found: _Found, table: Table) -> None:
         poll = select.poll()
-        poll.register(handle, select.POLLIN)
+        poll.register(handle, select.POLLIN | select.POLLPRI | select.POLLRDHUP)
         ready = next((events for _, events in poll.poll(0)), 0)
+        self._ended = bool(ready & select.POLLRDHUP)
+        found.over = self._ended and found.tcp_state == _CLOSE
         if ready & select.POLLERR:
             found.troubles.append("it has an error that was not fetched yet, which reading would take away")
             return
+        if ready & select.POLLPRI and handle.family != socket.AF_NETLINK:
+            found.troubles.append("urgent data that waits in it (MSG_OOB) cannot be copied")
         if not ready & select.POLLIN:
             return
         if handle.family not in _QUIET:
@@ -149,7 +160,7 @@ class SocketProbe:
             while True:
                 waiting = sockets.peek(handle.fileno())
                 try:
-                    if not waiting.data and not waiting.fds and handle.type in _CONNECTION:
+                    if not waiting.data and not waiting.fds and (handle.type == socket.SOCK_STREAM or self._is_end(handle, found)):
                         return  # the end of the connection
                     number = len(found.messages)
                     passed = [self._passed(carrier, fd, number, index, table) for index, fd in enumerate(waiting.fds)]
@@ -161,6 +172,10 @@ class SocketProbe:
             return
         finally:
             sockets.set_peek_offset(handle, before)
+
+    def _is_end(self, handle: sockets.Handle, found: _Found) -> bool:
+        """Whether nothing means the end of the connection: else it is a message of no bytes."""
+        return handle.type == socket.SOCK_SEQPACKET and (self._ended or len(found.messages) > _MOST_MESSAGES)
 
     def _passed(self, carrier: int, fd: int, message: int, index: int, table: Table) -> items.Passed:
         """Describe `fd`, a descriptor that was passed to us together with a message that waits in the process's `carrier`."""
@@ -196,9 +211,13 @@ class SocketProbe:
             report.add("sockets", items.Tcp(fd, *found.connection))
         elif found.unsent:
             report.add("sockets", items.Unsent(fd, found.unsent))
-            found.troubles.append(f"{found.unsent} bytes that were sent and not acknowledged cannot be read without CAP_NET_ADMIN")
+            found.troubles.append(
+                "what it has sent waits in a connection that was not accepted yet, and cannot be read"
+                if found.family == socket.AF_UNIX
+                else f"{found.unsent} bytes that were sent and not acknowledged cannot be read without CAP_NET_ADMIN"
+            )
         for waiting, passed in found.messages:
-            report.add("sockets", items.Message(fd, waiting.data, waiting.source, len(passed)))
+            report.add("sockets", items.Message(fd, waiting.data, waiting.source, len(passed), waiting.sender))
             report.add("sockets", *passed)
         if found.family not in _QUIET and found.family != socket.AF_NETLINK:
             found.troubles.append("sockets of this family have state that cannot be read")
@@ -228,7 +247,7 @@ def _socket(descriptor: Descriptor, found: _Found) -> items.Socket:
         type=found.kind,
         protocol=found.protocol,
         state=state,
-        shutdown=unix.shutdown if unix else None,
+        shutdown=unix.shutdown if unix else _SHUT_DOWN if found.over else None,
         local=sockets.address_text(found.local),
         local_raw=found.local,
         peer=sockets.address_text(found.peer) if found.peer else None,
@@ -237,4 +256,5 @@ def _socket(descriptor: Descriptor, found: _Found) -> items.Socket:
         bound_device=statx.decode_device(unix.bound[0]) if unix and unix.bound else None,
         bound_inode=unix.bound[1] if unix and unix.bound else None,
         backlog=unix.backlog if unix and found.listening else found.backlog,
+        peer_pid=found.peer_pid,
     )

@@ -15,7 +15,7 @@ class Socket(Item, kind="socket"):
     """By the lowest descriptor that refers to it.
 
     `local_raw`, `peer_raw`: struct sockaddr as getsockname(2), getpeername(2) give it.
-    `peer_inode`: of a connected unix socket. `bound_device`, `bound_inode`: the file that a unix socket is bound to.
+    `peer_inode`: of a connected unix socket. `peer_pid`: SO_PEERCRED, as vcsimg sees it: who called listen(2), connect(2) or socketpair(2). `bound_device`, `bound_inode`: the file that a unix socket is bound to.
     """
 
     fd: int
@@ -33,6 +33,7 @@ class Socket(Item, kind="socket"):
     bound_device: str | None
     bound_inode: int | None
     backlog: int | None
+    peer_pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,14 @@ class Message(Item, kind="message"):
     """Bytes that wait to be received, in order. A record is a message (datagram, seqpacket), or a stretch of a stream.
 
     `source`: the sender's struct sockaddr, if it has one. `descriptors`: how many were passed with it (records `passed` follow).
+    `sender`: SCM_CREDENTIALS: process, user and group id, where the receiver asks for them (SO_PASSCRED).
     """
 
     fd: int
     data: bytes
     source: bytes | None
     descriptors: int
+    sender: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
