@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from vcsimg.capture.pages import (
     NO_RANGES,
@@ -84,7 +85,7 @@ class Harvest:
                     pages, rows = pages[readable], rows[readable]
                 self._seen.setdefault(number, np.zeros(PAGES_PER_PIECE, bool))[pages] = True
                 if number in self._shadow and number not in self._spilled:
-                    changed = np.asarray((rows != self._shadow.read(number, pages)).any(axis=1))
+                    changed = np.asarray((_words(rows) != _words(self._shadow.read(number, pages))).any(axis=1))
                     if file:
                         changed |= ~self._shadow.own(number)[pages]
                     if changed.any():
@@ -92,7 +93,7 @@ class Harvest:
                         self._rows.append((piece, rows[changed]))
                 else:
                     self._spilled.add(number)
-                    self._shadow.write(number, pages, rows, np.ones(len(pages), bool) if file else np.asarray(rows.any(axis=1)))
+                    self._shadow.write(number, pages, rows, np.ones(len(pages), bool) if file else np.asarray(_words(rows).any(axis=1)))
 
     def keep_only(self, ranges: Ranges) -> None:
         """Drop secured rows of pages that lie outside of the ranges: what was mapped there is no longer."""
@@ -203,9 +204,11 @@ class Harvest:
             new[~own] = 0
         if not known and not self._complete:
             return PieceChange(number, pages, new, own)
-        old = shadow.read(number, pages) if known else np.zeros_like(new)
-        old_own = shadow.own(number)[pages] if known else np.zeros(len(pages), bool)
-        changed = (new != old).any(axis=1) | (own != old_own)
+        if known:
+            old, old_own = shadow.read(number, pages), shadow.own(number)[pages]
+            changed = (_words(new) != _words(old)).any(axis=1) | (own != old_own)
+        else:
+            old, old_own, changed = np.zeros_like(new), np.zeros(len(pages), bool), own
         if not changed.any():
             return None
         if not changed.all():
@@ -223,6 +226,11 @@ class Harvest:
             flags &= ~self._seen[number]
         flags[named] = False
         return np.flatnonzero(flags).astype(np.uint16)
+
+
+def _words(rows: Bytes2D) -> npt.NDArray[np.uint64]:
+    """The same bytes (n, 512), for operations that are quicker by words."""
+    return rows.view(np.uint64)
 
 
 def _newest(update: Update) -> tuple[Indexes, Bytes2D, Flags]:

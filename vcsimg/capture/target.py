@@ -51,6 +51,9 @@ ENGINES = ("auto", "wp", "cow", "compare")
 _PRECOPY_LIMIT = 64 << 20
 """Bytes that are copied while the process runs; more is left to the frozen child."""
 
+_FEW = 1 << 20
+"""So many bytes written while others were copied are left to be copied in the stop."""
+
 _COPY_SPEED = 3e9
 _FORK_SECONDS = 1e-3
 _FORK_SECONDS_PER_BYTE = 20e-3 / (1 << 30)
@@ -152,19 +155,33 @@ class ProcessCapture:
         self._precopied = False
         if self._tracker is not None:
             with _opened(self.pid, "pagemap") as pagemap_fd, AutoMemory(self.pid) as memory:
-                written = self._collect(pagemap_fd)
-                fresh = [self._tracker.arm(pagemap_fd, self._eligible[file], file=file) for file in (False, True)]
-                self._freshly_armed = any(map(len, fresh))
-                self._dirty = join([written, *fresh])
-                if _size(self._dirty) <= _PRECOPY_LIMIT:
-                    self._harvest.secure(memory, page_numbers(self._dirty))
-                    self._dirty = NO_RANGES
-                    self._precopied = True
+                self._precopy(self._tracker, pagemap_fd, memory)
                 self._own_files.look(pagemap_fd)
         self._own_before = self._shadow.own_pages(self._eligible[True])
         self._constant = self._unchanging()
         self._foreseen = self._tracked, *self._beside()
         self._state.rehearse()
+
+    def _precopy(self, tracker: WriteProtection, pagemap_fd: int, memory: AutoMemory) -> None:
+        """Copy what was written; then what was written meanwhile, as long as that becomes less, as a virtual machine is moved."""
+        self._freshly_armed = False
+        left = _PRECOPY_LIMIT
+        size = 2 * left
+        while True:
+            before = self._tracked
+            written = self._collect(pagemap_fd)
+            fresh = [tracker.arm(pagemap_fd, self._eligible[file], file=file) for file in (False, True)]
+            self._freshly_armed |= any(map(len, fresh)) or (self._precopied and before is not self._tracked)
+            self._dirty = join([written, *fresh])
+            last, size = size, _size(self._dirty)
+            if size > min(left, last // 2):
+                break
+            self._harvest.secure(memory, page_numbers(self._dirty))
+            left -= size
+            self._dirty = NO_RANGES
+            self._precopied = True
+            if size <= _FEW:
+                break
 
     def begin_tracking(self, held: HeldProcess) -> None:
         """While it is stopped: borrow a thread for one userfaultfd(2), so that prepare() can write-protect. Where it cannot be borrowed, the
