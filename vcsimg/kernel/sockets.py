@@ -109,6 +109,68 @@ _NETLINK = tuple(
 """netlink(7)"""
 
 
+class OptionValues:
+    """The values of all options of one kind of socket, read at once and put into words later: a server has thousands of sockets."""
+
+    def __init__(self, plan: _OptionPlan, failed: Sequence[int], lengths: bytes, values: bytes) -> None:
+        self._plan = plan
+        self._failed = failed
+        self._lengths = lengths
+        self._values = values
+
+    def __iter__(self) -> Iterator[tuple[str, int | bytes]]:
+        """(name, value) of those that the socket and the kernel have."""
+        for (which, at), failed, (length,) in zip(
+            self._plan.places, self._failed, struct.iter_unpack("<I", self._lengths), strict=True
+        ):
+            if failed:
+                continue
+            value = self._values[at : at + length]
+            if which.size:
+                yield which.name, value
+            else:
+                yield which.name, int.from_bytes(value, "little", signed=True) if length == 4 else value[0]
+
+
+class _OptionPlan:
+    """Where the values of some options go to."""
+
+    def __init__(self, options: Sequence[Option]) -> None:
+        self.places: list[tuple[Option, int]] = []
+        sizes = [abs(which.size) or 4 for which in options]
+        self._whole = struct.pack(f"<{len(options)}I", *sizes)
+        self._lengths = ctypes.create_string_buffer(self._whole, len(self._whole))
+        self._values = ctypes.create_string_buffer(sum(sizes))
+        length_at, value_at = ctypes.addressof(self._lengths), ctypes.addressof(self._values)
+        self._calls = []
+        position = 0
+        for index, (which, size) in enumerate(zip(options, sizes, strict=True)):
+            self.places.append((which, position))
+            self._calls.append((which.level, which.number, value_at + position, length_at + 4 * index))
+            position += size
+
+    def read(self, fd: int) -> OptionValues:
+        """The values for one socket."""
+        self._lengths.raw = self._whole
+        ask = _getsockopt
+        failed = [ask(fd, *arguments) for arguments in self._calls]
+        return OptionValues(self, failed, self._lengths.raw, self._values.raw)
+
+
+_plans: dict[tuple[int, int], _OptionPlan] = {}
+_getsockopt = ctypes.CDLL(None).getsockopt
+_getsockopt.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+
+
+def read_options(handle: Handle) -> OptionValues:
+    """All options of a socket."""
+    kind = handle.family, handle.protocol
+    plan = _plans.get(kind)
+    if plan is None:
+        plan = _plans[kind] = _OptionPlan(options_of(*kind))
+    return plan.read(handle.fd)
+
+
 def options_of(family: int, protocol: int) -> tuple[Option, ...]:
     """The options that a kind of socket has. A kernel may lack some of them."""
     found = _ALL
@@ -167,13 +229,6 @@ class Handle:
         return buffer.raw[:count]
 
 
-def option(handle: Handle, which: Option) -> int | bytes:
-    """The value of an option. Raises OSError where it does not apply."""
-    if which.size == 0:
-        return handle.number(which.level, which.number)
-    return handle.octets(which.level, which.number, abs(which.size))
-
-
 def local_address(fd: int) -> bytes:
     """struct sockaddr, as long as the kernel says that it is. Raises OSError."""
     return _ask_address(_libc.getsockname, fd)
@@ -223,8 +278,11 @@ def memberships(handle: Handle) -> tuple[int, ...]:
 
 def attached_filter(handle: Handle) -> bytes:
     """The classic BPF program on a socket: struct sock_filter[]. Empty when it has none, or an extended one. Raises OSError."""
+    length = ctypes.c_uint32(0)  # asks for the number of instructions
+    if _libc.getsockopt(handle.fileno(), _SOL_SOCKET, _SO_GET_FILTER, None, ctypes.byref(length)) == 0 and not length.value:
+        return b""
     buffer = ctypes.create_string_buffer(4096 * _BPF_INSTRUCTION)
-    length = ctypes.c_uint32(4096)
+    length.value = 4096
     if _libc.getsockopt(handle.fileno(), _SOL_SOCKET, _SO_GET_FILTER, buffer, ctypes.byref(length)) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from vcsimg.capture.state.descriptors import Descriptor, Table
@@ -38,7 +39,7 @@ class EpollProbe:
         """
         inode = int(found[5], 16) if found[5] else None
         known = table.descriptors
-        for fd in (target, *(fd for fd in known if fd != target)):
+        for fd in itertools.chain((target,), known):
             if fd not in known or (inode is not None and known[fd].where.inode != inode):
                 continue
             if known[fd].type == "socket" or _watches(table.tid, epoll, target, offset, fd):

@@ -10,6 +10,7 @@ import select
 import socket
 import struct
 import termios
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from vcsimg.capture.state.descriptors import Descriptor, Table, type_of
@@ -38,7 +39,7 @@ class _Found:
     local: bytes = b""
     peer: bytes | None = None
     listening: bool = False
-    options: list[tuple[str, int | bytes]] = field(default_factory=list)
+    options: Iterable[tuple[str, int | bytes]] = ()
     unix: UnixSocket | None = None
     peer_pid: int | None = None
     over: bool = False
@@ -70,11 +71,7 @@ class SocketProbe:
         found = _Found(handle.family, handle.type, handle.protocol)
         found.local = sockets.local_address(own)
         found.peer = sockets.peer_address(own)
-        for option in sockets.options_of(handle.family, handle.protocol):
-            try:
-                found.options.append((option.name, sockets.option(handle, option)))
-            except OSError:
-                continue  # not for this socket, or not in this kernel
+        found.options = sockets.read_options(handle)
         try:
             found.filter = sockets.attached_filter(handle)
         except OSError:
