@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import Target, wait_for
 from tests.state.reading import capture, every, numbers, one, read_state, still_well
 from vcsimg.capture.state import StateReader, host_records
-from vcsimg.errors import NoSuchProcess, NotPermitted, ProcessChanged
+from vcsimg.errors import NoSuchProcess, ProcessChanged
 from vcsimg.image.records import format_records, parse_records
 from vcsimg.image.sections import HOST
 from vcsimg.image.sections.files import Duplicate, File
@@ -111,9 +111,6 @@ def test_hundreds_of_descriptors_that_look_alike_are_told_apart(start: Callable[
     assert {*fds, first} <= {item.fd for item in every(state, File)}
 
 
-@pytest.mark.xfail(
-    raises=(ProcessChanged, NotPermitted), reason="a held process opens /proc/PID/mem, which a dead main thread does not have"
-)
 def test_a_process_whose_main_thread_has_ended(start: Callable[..., Target]) -> None:
     target = start("state_orphaned")
     (tid,) = numbers(target)

@@ -16,7 +16,7 @@ from vcsimg.errors import ProcessError, VcsimgError
 from vcsimg.image.pages import ImageMemory, PieceChange
 from vcsimg.image.snapshot import CaptureFacts, FileContent, Process, Snapshot
 from vcsimg.kernel import procfs
-from vcsimg.process import HeldProcess, hold, hold_tree
+from vcsimg.process import HeldProcess, find_code_early, hold, hold_tree
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,7 @@ class Session:
         for pid in [self.pid, *(procfs.descendants(self.pid) if self.options.tree else ())]:
             try:
                 capture = self._captures.get(pid) or self._add(pid, self._bases.pop(pid, None))
+                find_code_early(pid)
                 if capture.wants_tracking(self.options.engine):
                     with hold(pid, timeout=self.options.timeout) as held:
                         capture.begin_tracking(held)

@@ -48,6 +48,20 @@ def find_code(tid: int, memory_fd: int) -> Code | None:
     return code
 
 
+def find_code_early(pid: int) -> None:
+    """While the process runs: search, which can take 30 ms, so that find_code() need not when it is held."""
+    try:
+        memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # whoever holds it will hear why
+    try:
+        find_code(pid, memory)
+    except OSError:
+        return
+    finally:
+        os.close(memory)
+
+
 def _is_there(memory_fd: int, code: Code) -> bool:
     try:
         return os.pread(memory_fd, len(code.call_bytes), code.call) == code.call_bytes and (
