@@ -17,11 +17,21 @@ class StateMismatch(Exception):
     """The old contents given are not what the state says: a delta from them would lead nowhere."""
 
 
-def encode(address: int, pages: Indexes, old: Rows | None, had: Flags, new: Rows, has: Flags, state: PieceState) -> Delta | None:
+def encode(
+    address: int,
+    pages: Indexes,
+    old: Rows | None,
+    had: Flags,
+    new: Rows,
+    has: Flags,
+    state: PieceState,
+    *,
+    quick: bool = False,
+) -> Delta | None:
     """The delta from old to new pages of a piece, and `state` brought to what it leads to. None when nothing changed.
 
     pages (n,) ascending; old and new (n, 4096) uint8, C-contiguous rows; rows where had / has (n,) is False are taken as zeros.
-    old None: all zeros (had all False). Raises StateMismatch when the old pages are not what the state says of them, and
+    old None: all zeros (had all False). `quick`: as in codec.pack. Raises StateMismatch when the old pages are not what the state says of them, and
     leaves `state` as it was.
     """
     new = _only(new, has)
@@ -49,7 +59,7 @@ def encode(address: int, pages: Indexes, old: Rows | None, had: Flags, new: Rows
     before, digest = state.digest, digest ^ fold(hashes)
     short = shortened(hashes)
     state.update(pages, has, short, digest)
-    number, payload = codec.pack(np.ascontiguousarray(rows))
+    number, payload = codec.pack(np.ascontiguousarray(rows), quick=quick)
     return Delta(address, before, digest, pages, had, has, short, number, payload)
 
 

@@ -85,8 +85,11 @@ class Encoder:
         ]
         return Chain(weighed, chains.check_state(deltas, where))
 
-    def encode(self, chain: Chain, change: PieceChange, *, maintain: bool) -> Encoded:
-        """Bring a chain to what a change says. `maintain`: merge or re-base it now if it is due. Raises DamagedImage."""
+    def encode(self, chain: Chain, change: PieceChange, *, maintain: bool, quick: bool = False) -> Encoded:
+        """Bring a chain to what a change says. `maintain`: merge or re-base it now if it is due; `quick`: as in codec.pack.
+
+        Raises DamagedImage.
+        """
         number = change.number
         mask = mapped_pages(self._regions, number)
         pages, new, own = change.pages, change.new, change.own
@@ -102,15 +105,15 @@ class Encoder:
             return Encoded(pages)
         delta = None
         if not chain.links:
-            delta = encode(number << PIECE_SHIFT, pages, None, np.zeros(len(pages), bool), new, own, chain.state)
+            delta = encode(number << PIECE_SHIFT, pages, None, np.zeros(len(pages), bool), new, own, chain.state, quick=quick)
         elif old is not None and had is not None:
             try:
-                delta = encode(number << PIECE_SHIFT, pages, old, had, new, own, chain.state)
+                delta = encode(number << PIECE_SHIFT, pages, old, had, new, own, chain.state, quick=quick)
             except StateMismatch:
                 old = None
         if chain.links and (old is None or had is None):
             piece = chains.rebuild(self._deltas(chain.links, number), chain.state, self._at(number))
-            delta = encode(number << PIECE_SHIFT, pages, piece.data[pages], piece.own[pages], new, own, chain.state)
+            delta = encode(number << PIECE_SHIFT, pages, piece.data[pages], piece.own[pages], new, own, chain.state, quick=quick)
         if delta is None:
             return Encoded(pages[:0])
         if chain.state.empty:

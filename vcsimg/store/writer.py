@@ -32,6 +32,7 @@ from vcsimg.store.tree import TreeEditor
 
 _IN_FLIGHT = 48 << 20
 _ALONE = 3
+_THOROUGH = 128
 _MAINTAIN_LEAST = 4
 _MAINTAIN_SHARE = 8
 _WORKERS = min(4, os.cpu_count() or 1)
@@ -157,7 +158,7 @@ class Writer:
         before = self._old_regions(pid)
         encoder = Encoder(self._objects, process.regions, f"{self._where} process {pid}", whole=whole and before is not None)
         done: set[int] = set()
-        for number, encoded in self._encoded(encoder, pid, process.changes or (), done):
+        for number, encoded in self._encoded(encoder, pid, process.changes or (), done, first=before is None):
             self._keep(pid, number, encoded, pack)
             _count(counts, pid, process.regions, number, encoded.pages)
         if whole and before is not None:
@@ -194,12 +195,15 @@ class Writer:
             self._chains[pid, number] = known
         return known
 
-    def _encoded(self, encoder: Encoder, pid: int, changes: Iterable[PieceChange], done: set[int]) -> Iterator[tuple[int, Encoded]]:
+    def _encoded(
+        self, encoder: Encoder, pid: int, changes: Iterable[PieceChange], done: set[int], *, first: bool
+    ) -> Iterator[tuple[int, Encoded]]:
         """Encode changes, several at once, in their order, with a bounded amount of memory in flight."""
         waiting: deque[tuple[int, int, Future[Encoded]]] = deque()
         flying = 0
         maintained = 0
         for count, change in enumerate(changes):
+            quick = first or count >= _THOROUGH
             number = change.number
             if number in done:
                 raise ValueError(f"piece {number << PIECE_SHIFT:#x} is named twice")
@@ -207,14 +211,14 @@ class Writer:
             chain = self._chain(encoder, pid, number)
             maintain = maintained < _MAINTAIN_LEAST + count // _MAINTAIN_SHARE
             if count < _ALONE:
-                encoded = encoder.encode(chain, change, maintain=maintain)
+                encoded = encoder.encode(chain, change, maintain=maintain, quick=quick)
                 maintained += len(encoded.remove) > 0
                 yield number, encoded
                 continue
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_WORKERS, "vcsimg-encode")
             size = change.new.nbytes + (change.old.nbytes if change.old is not None else 0)
-            waiting.append((number, size, self._pool.submit(encoder.encode, chain, change, maintain=maintain)))
+            waiting.append((number, size, self._pool.submit(encoder.encode, chain, change, maintain=maintain, quick=quick)))
             del change
             flying += size
             while waiting and (flying > _IN_FLIGHT or waiting[0][2].done()):
