@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import compile_target
-from tests.restore.reviving import Captured, capture, capture_and_revive, revive
+from tests.restore.reviving import capture, revive
 from vcsimg.capture import Options
 from vcsimg.recording import Recorder
 
 PROGRAMS = Path(__file__).parent / "programs"
 
 
-@pytest.mark.parametrize("name", ["tree", "threads", "terminals", "signals"])
+@pytest.mark.parametrize("name", ["tree", "threads", "terminals", "signals", "ipc"])
 def test_restored_captured_and_restored_again(name: str, tmp_path: Path) -> None:
     """The processes keep the ids that they know, though vcsimg sees others."""
     command = [sys.executable, PROGRAMS / "tree.py"] if name == "tree" else [compile_target(f"restore_{name}")]

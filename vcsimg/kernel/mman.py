@@ -28,3 +28,8 @@ MADV_HUGEPAGE = 14
 MADV_NOHUGEPAGE = 15
 MADV_DONTDUMP = 16
 MADV_WIPEONFORK = 18
+
+
+def protection(perms: str) -> int:
+    """PROT_* of mmap(2) for the permissions of a region, such as r-xp."""
+    return sum(bit for bit, letter in ((PROT_READ, "r"), (PROT_WRITE, "w"), (PROT_EXEC, "x")) if letter in perms[:3])

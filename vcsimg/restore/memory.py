@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from socket import socket
 
-import numpy as np
-
 from vcsimg.errors import RestoreError
 from vcsimg.image.pages import ImageMemory, Piece
 from vcsimg.image.region import Region
 from vcsimg.image.snapshot import MappedFile, Process
-from vcsimg.image.units import PAGE_SHIFT, PIECE_SHIFT, PIECE_SIZE
+from vcsimg.image.units import PIECE_SHIFT, PIECE_SIZE
 from vcsimg.kernel import mman
 from vcsimg.kernel.prctl_set import SET_VMA, SET_VMA_ANON_NAME
 from vcsimg.kernel.syscalls import NR
@@ -23,7 +21,9 @@ from vcsimg.kernel.x86_64 import WORD
 from vcsimg.restore.mapped import MappedFiles
 from vcsimg.restore.objects import Key, Objects, copy
 from vcsimg.restore.remote import Call, failed
+from vcsimg.restore.runs import own_runs, runs
 from vcsimg.restore.skeleton import TASK_SIZE, Skeleton
+from vcsimg.restore.sysv import SharedObjects
 from vcsimg.restore.transport import hand_over
 
 _ADVICE = {
@@ -60,8 +60,9 @@ def is_object(region: Region) -> bool:
 class MemoryRestorer:
     """Restores the mappings of one process after the other."""
 
-    def __init__(self, sender: socket, objects: Objects, files: MappedFiles, notes: list[str]) -> None:
+    def __init__(self, sender: socket, objects: Objects, files: MappedFiles, shared: SharedObjects, notes: list[str]) -> None:
         self._sender = sender
+        self._shared_objects = shared
         self._objects = objects
         self._files = files
         self._notes = notes
@@ -74,6 +75,8 @@ class MemoryRestorer:
         assert isinstance(memory, ImageMemory)
         known = {(file.device, file.inode): file for file in process.mapped}
         regions = [region for region in process.regions if not region.special and region.start < TASK_SIZE]
+        self._shared_objects.attach(skeleton, regions)
+        regions = [region for region in regions if not self._shared_objects.attaches(region)]
         ours: dict[int, int] = {}
         for region in regions:
             fd = self._file_of(process, memory, region, known)
@@ -114,7 +117,7 @@ class MemoryRestorer:
             copy(file.sha256, memory.files, fd)
         if (key, region.offset) not in self._filled:
             self._filled.add((key, region.offset))
-            for start, data in _own_runs(memory, region):
+            for start, data in own_runs(memory, region):
                 try:
                     os.pwrite(fd, data, region.offset + start - region.start)
                 except OSError as error:
@@ -148,11 +151,7 @@ class MemoryRestorer:
         self._files.keep(fd)
 
     def _mapping(self, region: Region, fd: int | None) -> Call:
-        protection = sum(
-            bit
-            for bit, letter in ((mman.PROT_READ, "r"), (mman.PROT_WRITE, "w"), (mman.PROT_EXEC, "x"))
-            if letter in region.perms[:3]
-        )
+        protection = mman.protection(region.perms)
         flags = mman.MAP_FIXED_NOREPLACE | (mman.MAP_SHARED if region.shared else mman.MAP_PRIVATE)
         if fd is None:
             flags |= mman.MAP_ANONYMOUS
@@ -176,7 +175,7 @@ class MemoryRestorer:
             for region in process.regions.overlapping(base, base + PIECE_SIZE):
                 if region.special or region.shared or region.start >= TASK_SIZE:
                     continue
-                for address, data in _runs(piece, base, region):
+                for address, data in runs(piece, base, region):
                     self._write(skeleton, region, address, data)
 
     def _write(self, skeleton: Skeleton, region: Region, address: int, data: memoryview) -> None:
@@ -230,21 +229,3 @@ def _done(number: int, future: Future[Piece | None]) -> Iterator[tuple[int, Piec
     piece = future.result()
     if piece is not None:
         yield number, piece
-
-
-def _runs(piece: Piece, base: int, region: Region) -> Iterator[tuple[int, memoryview]]:
-    """Address and content of each run of pages with own content that lies in a region."""
-    first = max(0, region.start - base) >> PAGE_SHIFT
-    last = min(PIECE_SIZE, region.end - base) >> PAGE_SHIFT
-    flat = piece.data.reshape(-1)
-    marks = np.flatnonzero(np.diff(np.concatenate(([False], piece.own[first:last], [False])).astype(np.int8)))
-    for start, stop in marks.reshape(-1, 2).tolist():
-        low, high = (first + start) << PAGE_SHIFT, (first + stop) << PAGE_SHIFT
-        yield base + low, flat[low:high].data
-
-
-def _own_runs(memory: ImageMemory, region: Region) -> Iterator[tuple[int, memoryview]]:
-    for number in range(region.start >> PIECE_SHIFT, (region.end - 1 >> PIECE_SHIFT) + 1):
-        piece = memory.pieces.piece(number)
-        if piece is not None:
-            yield from _runs(piece, number << PIECE_SHIFT, region)

@@ -37,6 +37,7 @@ from vcsimg.restore.signals import queue_signals, restore_handlers, trap_handler
 from vcsimg.restore.skeleton import Skeleton, arena_base, seize
 from vcsimg.restore.space import Space
 from vcsimg.restore.status import ids_inside, restore_limits, restore_places, restore_rights, restore_settings
+from vcsimg.restore.sysv import SharedObjects
 from vcsimg.restore.threads import make_threads, restore_registers, restore_thread
 from vcsimg.restore.timers import restore_timers
 from vcsimg.restore.tree import Tree, pids
@@ -73,7 +74,7 @@ def restore(snapshot: Snapshot, options: RestoreOptions | None = None) -> Restor
     uid, gid = ids_inside(credentials[0] if credentials else None)
     objects = Objects()
     ptys = Ptys(snapshot, attended=any(fd is not None and os.isatty(fd) for fd in options.standard))
-    space = Space(host_pids=options.host_pids, uid=uid, gid=gid, terminals=ptys.needed)
+    space = Space(host_pids=options.host_pids, uid=uid, gid=gid, terminals=ptys.needed, ipc=SharedObjects.needed(snapshot))
     run = _Run(snapshot, options, objects, ptys, space)
     try:
         restored = run.run()
@@ -95,7 +96,8 @@ class _Run:
         self._context = Context(snapshot, options, objects, f"/proc/{space.init}/root", ptys)
         self._attended: Pty | None = None
         self._files = MappedFiles(self._context.root, objects)
-        self._memory = MemoryRestorer(space.transport, objects, self._files, self._context.notes)
+        self._shared = SharedObjects(snapshot, space, self._context.notes)
+        self._memory = MemoryRestorer(space.transport, objects, self._files, self._shared, self._context.notes)
         self._descriptors = Descriptors(self._context)
         self._skeletons: list[Skeleton] = []
         self._tree: Tree | None = None
@@ -120,6 +122,11 @@ class _Run:
         highest = self._descriptors.highest()
         self._make_tree(highest + 1)
         context = self._context
+        if not context.options.host_pids:
+            self._shared.make(self._skeletons[0])
+            self._shared.fill(self._skeletons[0])
+        elif SharedObjects.needed(self._snapshot):
+            context.notes.append("System V IPC objects come back only in namespaces of their own: shared memory is memory only")
         for skeleton in self._skeletons:
             self._memory.map(skeleton)
             restore_vdso(skeleton)
@@ -133,6 +140,7 @@ class _Run:
         for skeleton in self._skeletons:
             self._restore_rest(skeleton)
         context.objects.apply_seals()
+        self._shared.finish(self._skeletons[0])
         context.ptys.finish()
         for skeleton in self._skeletons:
             queue_signals(skeleton)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cmp_to_key
 
+from vcsimg.capture.state.ipc import IpcReader
 from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.capture.state.status import nested
 from vcsimg.capture.state.terminals import typed_ahead
@@ -42,6 +43,8 @@ class TreeState:
         self._dead: dict[int, _Dead] = {}
         self._tables: dict[int, list[SharedTable]] = {}
         self._files: dict[int, list[SharedFile]] = {}
+        self._ipc = IpcReader()
+        self._ipc.read(helds)
         pids = [held.pid for held in helds]
         for pid in pids:
             self._children[pid] = procfs.children(pid)
@@ -101,7 +104,12 @@ class TreeState:
                 state={
                     **process.state,
                     **self._sections(process.pid),
-                    "unsaved": (*process.section("unsaved"), *records(lost[process.pid])),
+                    **(self._ipc.sections() if process is processes[0] else {}),
+                    "unsaved": (
+                        *process.section("unsaved"),
+                        *records(lost[process.pid]),
+                        *records(self._ipc.unsaved(process.pid, root=process is processes[0])),
+                    ),
                 },
             )
             for process in processes
