@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 
-import pygit2
 import pytest
 
 from tests.store.store_model import BASE, Model
@@ -22,7 +21,6 @@ class Store:
 
     def __init__(self, repo: Repository) -> None:
         self.repo = repo
-        self.git = pygit2.Repository(str(repo.path))
         self.loaded: list[str] = []
 
     def capture(self, rev: str) -> Captured:
@@ -33,11 +31,7 @@ class Store:
         return self.repo.load(rev)
 
     def memory_id(self, rev: str, pid: int, numbers: Sequence[int]) -> Hashable:
-        tree = self.git[rev].tree
-        if f"proc/{pid}" not in tree:
-            return None
-        paths = [f"proc/{pid}/memory/{n << 21 >> 32:x}/{n >> 7 & 15:x}/{n >> 3 & 15:x}/{n << 1 & 15:x}" for n in numbers]
-        return tuple(str(tree[path].id) if path in tree else None for path in (f"proc/{pid}/map", f"proc/{pid}/mapped", *paths))
+        return self.repo.memory_id(rev, pid, numbers)
 
 
 @pytest.fixture

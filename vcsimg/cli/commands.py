@@ -18,6 +18,8 @@ _COMMANDS = {
     "log": "log",
     "show": "show",
     "diff": "diff",
+    "blame": "history",
+    "search": "history",
     "checkout": "checkout",
     "restore": "restore",
     "clone": "remotes",
