@@ -107,18 +107,38 @@ def test_files_of_a_writer_that_lives_are_left_alone(repo: Repository) -> None:
     kept = pack.with_name("pack-" + "0" * 40 + ".keep")
     kept.touch()
     Model(pid=1).capture(Repository.open(repo.path, sync="none"), branch="a")
-    leftovers.remove(repo.path / "vcsimg", repo.path / "objects/pack")
+    leftovers.remove(repo.path)
     assert len(list(repo.path.glob("vcsimg/*.tmp"))) == 1
     assert pack.with_suffix(".keep").exists()
     os.write(done[1], b"x")
     os.waitpid(child, 0)
-    leftovers.remove(repo.path / "vcsimg", repo.path / "objects/pack")
+    leftovers.remove(repo.path)
     assert not list(repo.path.glob("vcsimg/*.tmp"))
     assert not pack.with_suffix(".keep").exists()
     assert kept.exists()
     assert pack.exists()
     for fd in (*ready, *done):
         os.close(fd)
+
+
+def test_a_kill_while_git_has_the_reference_locked(repo: Repository) -> None:
+    """libgit2's NAME.lock stays behind; the same branch can be recorded on, and git can move it. Other locks are left alone."""
+    model = Model()
+    model.capture(repo)
+    lock = repo.path / "refs/heads/model.4242.lock"
+    child = os.fork()
+    if child == 0:
+        with leftovers.owner(repo.path / "vcsimg").moving("refs/heads/model.4242", "HEAD"):
+            lock.touch()
+            os._exit(9)
+    os.waitpid(child, 0)
+    other = repo.path / "refs/heads/other.lock"
+    other.touch()
+    model.write(BASE, b"x")
+    commit = model.capture(Repository.open(repo.path, sync="none"))
+    assert not lock.exists()
+    assert other.exists()
+    assert own_pages(repo.load(commit)) == model.content()
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ class Committer:
         owner = leftovers.owner(work)
         if owner is not self._owner:
             self._owner = owner
-            leftovers.remove(work, self._opened.pack_directory)
+            leftovers.remove(self._path)
         self._keep_packs_few()
         writer = self._writer(branch, parents[0] if parents else None)
         pack = PackWriter(self._opened.pack_directory, work, sync=self._sync)

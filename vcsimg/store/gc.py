@@ -33,7 +33,7 @@ def collect(path: Path) -> Collected:
     directory = path / "objects" / "pack"
     before, packs = size_of(path), _packs(directory)
     with locked(work / LARGE_LOCK, wait=True):
-        leftovers.remove(work, directory)
+        leftovers.remove(path)
         repack(path)
         gitcommand.run(path, "prune")
     return Collected(before, size_of(path), packs, _packs(directory))

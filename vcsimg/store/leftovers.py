@@ -3,6 +3,9 @@
 Every process that writes holds the lock of a file vcsimg/owner-TOKEN, and its unfinished files name the token. The kernel drops the
 lock when the process ends, so who can take it knows that its owner is dead: pids would not do, since they are
 used again, and mean nothing to a process in another container.
+
+Git locks a reference by a file NAME.lock, which stays when its maker is killed. So an owner writes down which references it is
+about to move: their locks are removed with it.
 """
 
 from __future__ import annotations
@@ -12,11 +15,16 @@ import os
 import re
 import secrets
 import tempfile
+import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _OWNER = re.compile(r"owner-([0-9a-f]{16})\Z")
 _UNFINISHED = re.compile(r"([0-9a-f]{16})-.*\.tmp\Z")
+_REFERENCE = re.compile(r"(?:HEAD|refs/heads/.+)\Z")
+_LOCK_LASTS = 1.0
 _KEEP = re.compile(r"vcsimg ([0-9a-f]{16})\n\Z")
 
 
@@ -34,7 +42,15 @@ class Owner:
             if path.exists():
                 break
             os.close(fd)
+        self._fd = fd
         weakref.finalize(self, _release, fd, path, os.getpid())
+
+    @contextmanager
+    def moving(self, *references: str) -> Iterator[None]:
+        """Whatever becomes of us in the block: git's locks on these references do not stay. Raises OSError."""
+        os.pwrite(self._fd, "".join(f"{name}\n" for name in references).encode(), 0)
+        yield
+        os.ftruncate(self._fd, 0)
 
     def unfinished(self) -> tuple[int, Path]:
         """A new file, open for writing, that is removed by others if we do not live to give it its name. Raises OSError."""
@@ -68,8 +84,9 @@ def _release(fd: int, path: Path, pid: int) -> None:
     os.close(fd)
 
 
-def remove(work: Path, packs: Path) -> None:
-    """Remove unfinished files, .keep files and packs without index whose writers have ended. Raises OSError."""
+def remove(repository: Path) -> None:
+    """Remove unfinished files, .keep files, packs without index and locks on references whose writers have ended. Raises OSError."""
+    work, packs = repository / "vcsimg", repository / "objects" / "pack"
     dead: dict[str, bool] = {}
     for path in work.iterdir():
         found = _UNFINISHED.match(path.name)
@@ -87,7 +104,31 @@ def remove(work: Path, packs: Path) -> None:
     for path in work.iterdir():
         found = _OWNER.match(path.name)
         if found and _is_dead(work, found[1], dead):
+            _unlock(repository, path)
             path.unlink(missing_ok=True)
+
+
+def _unlock(repository: Path, owner: Path) -> None:
+    """Remove git's locks on the references that a dead owner was about to move.
+
+    The lock may be a living one of git's, if the owner died before it had its own: those last for milliseconds.
+    """
+    try:
+        names = owner.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    for name in names:
+        lock = repository / f"{name}.lock"
+        if not _REFERENCE.match(name) or ".." in name:
+            continue
+        try:
+            before = lock.stat()
+            time.sleep(min(_LOCK_LASTS, max(0.0, before.st_mtime + _LOCK_LASTS - time.time())))
+            after = lock.stat()
+            if (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns):
+                lock.unlink()
+        except FileNotFoundError:
+            continue
 
 
 def _is_dead(work: Path, token: str, known: dict[str, bool]) -> bool:

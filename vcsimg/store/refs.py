@@ -9,6 +9,7 @@ from pathlib import Path
 import pygit2
 
 from vcsimg.errors import RepositoryBusy, StoreError
+from vcsimg.store import leftovers, setup
 from vcsimg.store.setup import private
 
 PREFIX = "refs/heads/"
@@ -54,7 +55,7 @@ def move(repo: pygit2.Repository, path: Path, branch: str, old: str | None, new:
     """
     name = PREFIX + branch
     pygit2.settings.enable_fsync_gitdir(sync)
-    with private():
+    with private(), leftovers.owner(setup.work_directory(path)).moving(name, "HEAD"):
         try:
             if old is None:
                 repo.references.create(name, pygit2.Oid(hex=new))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vcsimg.errors import RepositoryBusy, StoreError
-from vcsimg.store import captures, cipher, message, refs, remotes, setup
+from vcsimg.store import captures, cipher, leftovers, message, refs, remotes, setup
 from vcsimg.store.captures import Capture, capture_of
 from vcsimg.store.failures import translated
 from vcsimg.store.layout import piece_path
@@ -182,6 +182,7 @@ class Repository:
     def fetch(self, remote: str = remotes.ORIGIN, *, progress: Transfer | None = None) -> list[Fetched]:
         """Get new captures from a remote. Returns the branches that moved. Raises StoreError."""
         with translated(self.path):
+            leftovers.remove(self.path)
             fetched = remotes.fetch(self.path, remote, progress=progress)
             self._opened.reopen()
         return fetched
@@ -263,6 +264,7 @@ class Repository:
         with ExitStack() as locks, translated(self.path):
             for branch in self.branches():
                 locks.enter_context(self.lock(branch.name))
+            leftovers.remove(self.path)
             self._opened.reopen()
             git = self._opened.git
             keep = chosen(git, every=keep_every, last=keep_last, tagged=keep_tagged)
@@ -328,6 +330,7 @@ class Repository:
         """A new branch at a capture: of a process that was restored from it. Raises RepositoryBusy when the branch exists, StoreError."""
         with translated(self.path):
             refs.check_name(self.path, branch)
+            leftovers.remove(self.path)
             refs.move(self._opened.git, self.path, branch, None, commit, sync=self._sync)
 
     def branch_of(self, pid: int, start_ticks: int, boot_id: str) -> str | None:
