@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from vcsimg.errors import RestoreError
 from vcsimg.kernel import prctl_set
 from vcsimg.kernel.calls import call
-from vcsimg.kernel.clone import CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, clone
+from vcsimg.kernel.clone import CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PARENT, clone
 from vcsimg.kernel.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_REC, MS_SLAVE, mount
 from vcsimg.kernel.syscalls import NR
 from vcsimg.restore import leader
@@ -62,7 +62,7 @@ class Space:
         wanted = [flags, flags | CLONE_NEWUSER] if os.geteuid() == 0 or not flags else [flags | CLONE_NEWUSER]
         for chosen in wanted:
             try:
-                pid = clone(chosen, signal.SIGCHLD)
+                pid = _fork(chosen)
             except OSError as error:
                 if error.errno == errno.EPERM and chosen != wanted[-1]:
                     continue
@@ -167,6 +167,36 @@ class Space:
         """Let it live on without us."""
         for end in (self._control, self.transport, self._transport_end):
             end.close()
+
+
+def _fork(flags: int) -> int:
+    """fork(2) with flags of clone(2): 0 in the child, else its id. Raises OSError.
+
+    Between os.fork(), which leaves the memory allocator usable in the child though other threads were in it, and the child that we want is one
+    that has a single thread, and makes that child our own.
+    """
+    reading, writing = os.pipe()
+    between = os.fork()
+    if between == 0:
+        try:
+            pid = clone(flags | CLONE_PARENT, 0)
+        except OSError as error:
+            pid = -(error.errno or errno.EINVAL)
+        if pid == 0:
+            os.close(reading)
+            os.close(writing)
+            return 0
+        try:
+            os.write(writing, b"%d" % pid)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as file:
+        result = int(file.read() or -errno.ENOMEM)
+    os.waitpid(between, 0)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
 
 
 # What follows runs in the init.
