@@ -187,7 +187,8 @@ class ProcessCapture:
         """While it is stopped: borrow a thread for one userfaultfd(2), so that prepare() can write-protect. Where it cannot be borrowed, the
         process is not tracked."""
         try:
-            uffd = open_userfaultfd(held)
+            with self._state.passing(held):
+                uffd = open_userfaultfd(held)
         except BorrowError:
             self._watched = True
             return

@@ -10,7 +10,7 @@ import errno
 import os
 import signal
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from vcsimg.errors import RestoreError
 from vcsimg.kernel import ptrace, ptrace_events
@@ -23,6 +23,7 @@ from vcsimg.kernel.x86_64 import (
     RAX,
     RBP,
     RBX,
+    REGISTERS,
     RIP,
     WORD,
     RegisterBuffer,
@@ -180,6 +181,11 @@ class Remote:
 
 
 _NAMES = {number: name for name, number in NR.items()}
+
+
+def register_words(values: Mapping[str, int]) -> RegisterWords:
+    """struct user_regs_struct."""
+    return RegisterBuffer(*(values[name] % WORD for name in REGISTERS))
 
 
 def failed(result: int) -> bool:

@@ -20,7 +20,7 @@ from vcsimg.image.sections.status import Credentials, Identity
 from vcsimg.image.snapshot import Snapshot
 from vcsimg.kernel import procfs, ptrace
 from vcsimg.kernel.syscalls import NR
-from vcsimg.restore import arena, transport
+from vcsimg.restore import arena, transport, waits
 from vcsimg.restore.anonymous import restore_watches
 from vcsimg.restore.bounds import restore_bounds
 from vcsimg.restore.checks import check
@@ -215,8 +215,10 @@ class _Run:
 
     def _finish(self, skeleton: Skeleton) -> None:
         """Take away what drove it, and give it its registers."""
+        captured = self._snapshot.facts.monotonic if self._snapshot.facts is not None else 0
         for thread in skeleton.process.threads:
-            if thread.tid != skeleton.pid:
+            waits.arm(skeleton, thread, captured)
+            if thread.tid != skeleton.pid and thread.tid not in skeleton.waits:
                 skeleton.threads[thread.tid].come_to_rest()
         main = skeleton.main
         instruction = skeleton.base + arena.SYSCALL_OFFSET
@@ -227,7 +229,7 @@ class _Run:
             raise RestoreError(f"process {skeleton.pid}", "what drove it cannot be unmapped")
         main.come_to_rest()
         for thread in skeleton.process.threads:
-            restore_registers(skeleton, thread)
+            restore_registers(skeleton, thread, captured)
 
     def _let_go(self, skeleton: Skeleton) -> None:
         stopped = self._context.options.stopped or any(

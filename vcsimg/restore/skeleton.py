@@ -26,7 +26,8 @@ TASK_SIZE = (1 << 47) - (1 << 12)
 
 
 class Skeleton:
-    """`pid`: inside its namespace; `tid`: the same process as we see it. `threads`: by the id inside; the main thread is one of them."""
+    """`pid`: inside its namespace; `tid`: the same process as we see it. `threads`: by the id inside; the main thread is one of them.
+    `waits`: results of interrupted system calls, by thread (waits.arm)."""
 
     def __init__(self, process: Process, tid: int, base: int) -> None:
         self.process = process
@@ -37,6 +38,7 @@ class Skeleton:
         self.main = Remote(tid, process.pid, self.memory, base)
         self.threads: dict[int, Remote] = {process.pid: self.main}
         self.transport = -1
+        self.waits: dict[int, int] = {}
 
     def close(self) -> None:
         with suppress(OSError):
@@ -65,7 +67,7 @@ class Skeleton:
         registers[ORIG_RAX] = NO_SYSTEM_CALL
         registers[RSP] = 0
         self.main.store(registers)
-        code = find_code(self.tid, self.memory)
+        code = find_code(self.tid, self.tid, self.memory)
         if code is None:
             raise RestoreError(f"process {self.pid}", "its skeleton has no system call instruction")
         flags = mman.MAP_PRIVATE | mman.MAP_ANONYMOUS | mman.MAP_FIXED_NOREPLACE

@@ -15,12 +15,12 @@ from vcsimg.kernel.syscalls import NR
 from vcsimg.kernel.x86_64 import (
     ERESTART_RESTARTBLOCK,
     NO_SYSTEM_CALL,
-    REGISTERS,
     SYSCALL,
     WORD,
-    RegisterBuffer,
+    RegisterWords,
 )
-from vcsimg.restore.remote import Call, Remote, failed
+from vcsimg.restore import waits
+from vcsimg.restore.remote import Call, Remote, failed, register_words
 from vcsimg.restore.skeleton import Skeleton
 
 _SCHED_ATTR = struct.Struct("<IIQiIQQQII")
@@ -117,8 +117,9 @@ def numbers(text: str) -> set[int]:
     return found
 
 
-def restore_registers(skeleton: Skeleton, thread: Thread) -> None:
-    """The last of all but letting go: XSAVE area, signal mask, general registers. The thread must be at rest. Raises RestoreError."""
+def restore_registers(skeleton: Skeleton, thread: Thread, captured: int) -> None:
+    """The last of all but letting go: XSAVE area, signal mask, general registers. The thread must be at rest; `captured`: see waits.arm().
+    Raises RestoreError."""
     remote = skeleton.threads[thread.tid]
     if thread.xsave:
         try:
@@ -127,7 +128,7 @@ def restore_registers(skeleton: Skeleton, thread: Thread) -> None:
             raise RestoreError(f"thread {thread.tid} extended registers", str(error.strerror)) from None
     ptrace.set_signal_mask(remote.tid, next((signals.mask for signals in select(thread.records, items.SignalMask)), 0))
     try:
-        remote.store(_registers(skeleton, thread))
+        remote.store(_registers(skeleton, thread, captured))
     except OSError as error:
         raise RestoreError(f"thread {thread.tid} registers", str(error.strerror)) from None
 
@@ -160,9 +161,11 @@ def _loaded_number(skeleton: Skeleton, instruction: int) -> int | None:
     return None
 
 
-def _registers(skeleton: Skeleton, thread: Thread) -> RegisterBuffer:  # type: ignore[valid-type]
+def _registers(skeleton: Skeleton, thread: Thread, captured: int) -> RegisterWords:
     values = dict(thread.registers)
     error = WORD - values["rax"]
+    if waits.registers(skeleton, thread, values, captured):
+        return register_words(values)
     if values["orig_rax"] != NO_SYSTEM_CALL and error == ERESTART_RESTARTBLOCK:
         _begin_again(skeleton, thread, values)
     if values["orig_rax"] == NO_SYSTEM_CALL:
@@ -171,7 +174,7 @@ def _registers(skeleton: Skeleton, thread: Thread) -> RegisterBuffer:  # type: i
             abort = rseq.abort_address(skeleton.memory, configuration, values["rip"])
             if abort is not None:
                 values["rip"] = abort
-    return RegisterBuffer(*(values[name] % WORD for name in REGISTERS))
+    return register_words(values)
 
 
 def _begin_again(skeleton: Skeleton, thread: Thread, values: dict[str, int]) -> None:

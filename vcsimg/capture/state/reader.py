@@ -116,6 +116,13 @@ class StateReader:
             for _ in self._descriptors.look(self._proc):
                 pass
 
+    @contextmanager
+    def passing(self, held: HeldProcess) -> Iterator[None]:
+        """While it is stopped for another reason than read_held(): its system calls with a timeout are known again at the next stop."""
+        remember = self._threads.passing(held.threads, self._proc, int(held.stopped_at * 1e9))
+        yield
+        remember()
+
     def recall(self, process: Process) -> None:
         """Go on from a capture of the same process that another reader has made: it knew when system calls began that the kernel
         merely continues since."""

@@ -72,6 +72,24 @@ class ThreadsReader:
         """While it runs."""
         self._waits.prepare(proc)
 
+    def passing(self, held: Iterable[HeldThread], proc: ProcDirectory, now: int) -> Callable[[], None]:
+        """It was stopped for another reason than a capture, after prepare(). Returns what is to be called when it is about to go on: then
+        the waits of its threads are remembered. `now`: the instant of the stop, in nanoseconds of CLOCK_MONOTONIC."""
+        found = []
+        for thread in held:
+            registers = thread.registers()
+            count = switches(proc.read_at_once(f"task/{thread.tid}/status"))[0]
+            wait = self._waits.find(thread.tid, registers, count, now)
+            if wait is not None:
+                found.append((thread.tid, registers, wait))
+
+        def remember() -> None:
+            self._waits.forget()
+            for tid, registers, wait in found:
+                self._waits.remember(tid, registers, wait, switches(proc.read_at_once(f"task/{tid}/status"))[0])
+
+        return remember
+
     def recall(self, threads: Iterable[Thread]) -> None:
         """What an earlier capture, made by another reader, knew of these threads."""
         for thread in threads:
