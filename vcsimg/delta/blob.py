@@ -46,9 +46,12 @@ class Delta:
         """The XOR of the pages' contents, (n, 4096), read-only. Raises DamagedImage, HostileImage."""
         return codec.unpack(self.codec, self.payload, len(self.pages), where)
 
-    def xor_into(self, data: Rows, where: str) -> None:
-        """Apply it, in either direction, to the contents of a piece (512, 4096). Raises DamagedImage, HostileImage."""
-        codec.xor_into(self.codec, self.payload, self.pages, data, where)
+    def xor_into(self, data: Rows, where: str, *, zeros: bool = False) -> None:
+        """Apply it, in either direction, to the contents of a piece (512, 4096); `zeros`: to those of an empty one.
+
+        Raises DamagedImage, HostileImage.
+        """
+        codec.xor_into(self.codec, self.payload, self.pages, data, where, zeros=zeros)
 
     def bytes(self) -> bytes:
         """The blob."""

@@ -130,13 +130,19 @@ def unpack(codec: int, payload: bytes | memoryview, pages: int, where: str) -> R
     raise HostileImage(where, f"unknown codec {codec}")
 
 
-def xor_into(codec: int, payload: bytes | memoryview, pages: Indexes, data: Rows, where: str) -> None:
+def xor_into(codec: int, payload: bytes | memoryview, pages: Indexes, data: Rows, where: str, *, zeros: bool = False) -> None:
     """XOR the pages (n,) that a payload stands for into data (512, 4096), C-contiguous. Raises HostileImage, DamagedImage.
 
-    A delta of many pages and few words costs its words, not its pages.
+    A delta of many pages and few words costs its words, not its pages. `zeros`: there is nothing in these pages yet.
     """
     if codec not in (WORDS, LANES):
-        data[pages] ^= unpack(codec, payload, len(pages), where)
+        rows = unpack(codec, payload, len(pages), where)
+        if not zeros:
+            data[pages] ^= rows
+        elif len(pages) == len(data):
+            data[:] = rows
+        else:
+            data[pages] = rows
         return
     used, words = _read_words(payload, len(pages), codec == LANES, where)
     places = np.flatnonzero(used)
