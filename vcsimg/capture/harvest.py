@@ -93,7 +93,9 @@ class Harvest:
                         self._rows.append((piece, rows[changed]))
                 else:
                     self._spilled.add(number)
-                    self._shadow.write(number, pages, rows, np.ones(len(pages), bool) if file else np.asarray(_words(rows).any(axis=1)))
+                    self._shadow.write(
+                        number, pages, rows, np.ones(len(pages), bool) if file else np.asarray(_words(rows).any(axis=1))
+                    )
 
     def keep_only(self, ranges: Ranges) -> None:
         """Drop secured rows of pages that lie outside of the ranges: what was mapped there is no longer."""

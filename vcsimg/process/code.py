@@ -34,17 +34,17 @@ class Code(NamedTuple):
 _found: dict[int, Code] = {}
 
 
-def find_code(tid: int, memory_fd: int) -> Code | None:
-    """Where they are; None if no executable mapping has a system call instruction. Remembered for each thread
-    id, and checked before it is used again. The thread, any of the process, must be held."""
-    code = _found.get(tid)
+def find_code(pid: int, tid: int, memory_fd: int) -> Code | None:
+    """Where they are; None if no executable mapping has a system call instruction. Remembered for each
+    process, and checked before it is used again. `tid`: any thread of it that has not ended; it must be held."""
+    code = _found.get(pid)
     if code is not None and _is_there(memory_fd, code):
         return code
     if len(_found) >= _REMEMBERED:
         _found.clear()
     code = _search(memory_fd, procfs.read_maps(tid))
     if code is not None:
-        _found[tid] = code
+        _found[pid] = code
     return code
 
 
@@ -55,7 +55,7 @@ def find_code_early(pid: int) -> None:
     except OSError:
         return  # whoever holds it will hear why
     try:
-        find_code(pid, memory)
+        find_code(pid, pid, memory)
     except OSError:
         return
     finally:

@@ -24,7 +24,7 @@ from vcsimg.kernel import ptrace
 from vcsimg.kernel.syscalls import NR
 from vcsimg.kernel.x86_64 import ARGUMENTS, RAX, is_error, signed
 from vcsimg.process import stopping
-from vcsimg.process.held import HeldProcess, hold
+from vcsimg.process.held import HeldProcess, hold_main_thread
 
 _CLONE_FILES = 0x400
 _WALL = 0x40000000
@@ -58,14 +58,14 @@ class FrozenChild:
         self.pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """End the child, and have its parent collect it, for which the parent is held once more, briefly."""
+        """End the child, and have its parent collect it, for which the parent's main thread is held once more, briefly."""
         for fd in (self.memory, self.pagemap):
             os.close(fd)
         with suppress(ProcessLookupError):
             os.kill(self.pid, 9)
         _await_death(self.pid)
         # If the parent has ended or cannot be held now, init collects the child when the parent is gone.
-        with suppress(ProcessError), hold(self.parent, 1.0) as held, held.borrow() as borrowed:
+        with suppress(ProcessError), hold_main_thread(self.parent, 1.0) as held, held.borrow() as borrowed:
             borrowed.syscall(NR["wait4"], self._inner_pid, 0, _WALL, 0)
 
 

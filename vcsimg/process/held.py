@@ -7,6 +7,7 @@ or vcsimg, ends for whatever reason, SIGKILL included.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import threading
 import time
@@ -161,6 +162,16 @@ class HeldProcess:
             for thread in self._threads:
                 self._waits.stopped(thread, lambda: self.memory, now)
 
+    def _stop_main(self, deadline: float) -> None:
+        """Stop the main thread alone. Raises ProcessError."""
+        self.stopped_at = time.monotonic()
+        self._counted = True
+        _held_now.add(self.pid)
+        self._seize([self.pid], deadline, math.inf)
+        if not self._held:
+            raise self._refusal()
+        self._threads = list(self._held.values())
+
     def _seize(self, tids: Sequence[int], deadline: float, patience: float) -> None:
         fresh = []
         for tid in tids:
@@ -271,6 +282,25 @@ def hold_tree(pid: int, timeout: float = 5.0, waits: WaitMemory | None = None) -
     children. Zombies are not among them. Otherwise as hold()."""
     with _holding(pid, True, timeout, waits) as helds:
         yield helds
+
+
+@contextmanager
+def hold_main_thread(pid: int, timeout: float = 5.0) -> Iterator[HeldProcess]:
+    """Stop only the main thread of a process, which others of its threads do not notice; to borrow it. Otherwise as hold(). Raises
+    UnsupportedProcess when the main thread has ended."""
+    abandoned.sweep()
+    helds: list[HeldProcess] = []
+    try:
+        if pid in _held_now:
+            raise AlreadyTraced(pid, os.getpid())
+        helds.append(HeldProcess(pid, None))
+        try:
+            helds[0]._stop_main(time.monotonic() + timeout)
+        except stopping.Disturbed:
+            raise ProcessChanged(pid, "it called exec while it was being stopped") from None
+        yield helds[0]
+    finally:
+        _close(helds)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ class Loan:
 
 def choose(pid: int, threads: list[HeldThread], memory_fd: int) -> Loan | str:
     """The thread that suits best, or the reason why there is none."""
-    code = find_code(threads[0].tid, memory_fd)
+    code = find_code(pid, threads[0].tid, memory_fd)
     if code is None:
         return "no executable mapping has a system call instruction"
     reason = "all of its threads are borrowed already"
