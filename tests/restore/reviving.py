@@ -35,8 +35,9 @@ class Captured:
 
     def kill(self) -> None:
         """End it and all that it has started."""
-        with suppress(ProcessLookupError, FileNotFoundError):
-            for pid in [*reversed(procfs.descendants(self.pid)), self.pid]:
+        # Not all of them may still be there.
+        for pid in [*reversed(procfs.descendants(self.pid)), self.pid] if self.process.poll() is None else ():
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):

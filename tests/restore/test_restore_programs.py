@@ -43,7 +43,7 @@ def as_user(prefix: list[str], folder: Path, command: list[str | Path]) -> subpr
     for above in (folder, *folder.parents[:2]):
         above.chmod(0o755)
     home = folder / "home"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     os.chown(home, 65534, 65534)
     words = [*prefix, sys.executable, "-m", "tests.restore.reviving", home, *command]
     environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
