@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from socket import socket
 
 from vcsimg.errors import RestoreError
-from vcsimg.image.pages import ImageMemory, Piece
+from vcsimg.image.pages import ImageMemory
 from vcsimg.image.region import Region
 from vcsimg.image.snapshot import MappedFile, Process
-from vcsimg.image.units import PIECE_SHIFT, PIECE_SIZE
 from vcsimg.kernel import mman
 from vcsimg.kernel.prctl_set import SET_VMA, SET_VMA_ANON_NAME
 from vcsimg.kernel.syscalls import NR
@@ -21,7 +17,7 @@ from vcsimg.kernel.x86_64 import WORD
 from vcsimg.restore.mapped import MappedFiles
 from vcsimg.restore.objects import Key, Objects, copy
 from vcsimg.restore.remote import Call, failed
-from vcsimg.restore.runs import own_runs, runs
+from vcsimg.restore.runs import own_runs
 from vcsimg.restore.skeleton import TASK_SIZE, Skeleton
 from vcsimg.restore.sysv import SharedObjects
 from vcsimg.restore.transport import hand_over
@@ -34,8 +30,6 @@ _ADVICE = {
 
 _OPTIONAL = frozenset(("mg", "hg", "nh"))
 """Advice that a kernel may not know, without effect on what the program computes."""
-
-_PIECES_AHEAD = 4
 
 _ANON_NAME = "[anon:"
 _SHARED_NAME = "[anon_shmem:"
@@ -165,29 +159,6 @@ class MemoryRestorer:
         size = region.end - region.start
         return NR["mmap"], (region.start, size, protection, flags, WORD - 1 if fd is None else fd, offset)
 
-    def fill(self, skeleton: Skeleton) -> None:
-        """Write what the image holds of private memory. Raises RestoreError, DamagedImage."""
-        process = skeleton.process
-        memory = process.memory
-        assert isinstance(memory, ImageMemory)
-        for number, piece in _ahead(memory):
-            base = number << PIECE_SHIFT
-            for region in process.regions.overlapping(base, base + PIECE_SIZE):
-                if region.special or region.shared or region.start >= TASK_SIZE:
-                    continue
-                for address, data in runs(piece, base, region):
-                    self._write(skeleton, region, address, data)
-
-    def _write(self, skeleton: Skeleton, region: Region, address: int, data: memoryview) -> None:
-        done = 0
-        try:
-            while done < len(data):
-                done += os.pwrite(skeleton.memory, data[done:], address + done)
-        except OSError as error:
-            raise RestoreError(
-                f"process {skeleton.pid} memory at {address + done:#x}", f"it cannot be written: {error.strerror}"
-            ) from None
-
     def advise(self, skeleton: Skeleton) -> None:
         """Advice, locks and names: after the content, which MADV_WIPEONFORK and the like must not touch."""
         remote = skeleton.main
@@ -211,21 +182,3 @@ class MemoryRestorer:
             if failed(result) and number == NR["mlock2"]:
                 self._notes.append(f"memory at {args[0]:#x} is not locked: {os.strerror(-result)}")
         remote.clear()
-
-
-def _ahead(memory: ImageMemory) -> Iterator[tuple[int, Piece]]:
-    """All pieces; the next is rebuilt while one is being written."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting: deque[tuple[int, Future[Piece | None]]] = deque()
-        for number in memory.pieces.numbers():
-            waiting.append((number, pool.submit(memory.pieces.piece, number)))
-            if len(waiting) > _PIECES_AHEAD:
-                yield from _done(*waiting.popleft())
-        while waiting:
-            yield from _done(*waiting.popleft())
-
-
-def _done(number: int, future: Future[Piece | None]) -> Iterator[tuple[int, Piece]]:
-    piece = future.result()
-    if piece is not None:
-        yield number, piece

@@ -26,6 +26,7 @@ from vcsimg.restore.bounds import restore_bounds
 from vcsimg.restore.checks import check
 from vcsimg.restore.context import Context, RestoreOptions
 from vcsimg.restore.descriptors import Descriptors
+from vcsimg.restore.filling import fill
 from vcsimg.restore.inside import as_they_see
 from vcsimg.restore.locks import restore_locks
 from vcsimg.restore.mapped import MappedFiles
@@ -130,7 +131,7 @@ class _Run:
         for skeleton in self._skeletons:
             self._memory.map(skeleton)
             restore_vdso(skeleton)
-            self._memory.fill(skeleton)
+            fill(skeleton)
             restore_bounds(skeleton, self._space.transport, self._files, context.notes)
             self._memory.advise(skeleton)
         self._descriptors.make_all()
