@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -86,7 +87,7 @@ class Session:
             pause = self._prepare()
             parents: dict[int, int] = {}
             tree = TreeState()
-            with self._held() as helds:
+            with _no_collection(), self._held() as helds:
                 for held in helds:
                     if held.pid not in self._captures:
                         self._add(held.pid, None).prepare()
@@ -175,6 +176,18 @@ class Session:
             base=self.base,
             facts=facts,
         )
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python does not look for garbage within the `with` block, which can take milliseconds."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _counted(changes: Iterable[PieceChange], capture: ProcessCapture, facts: CaptureFacts) -> Iterator[PieceChange]:
