@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import click
 import pytest
 
 from tests.cli.conftest import Cli
@@ -260,3 +261,11 @@ def test_the_engines_that_can_be_asked_for_are_those_there_are() -> None:
     from vcsimg.cli import record
 
     assert record.ENGINES == target.ENGINES
+
+
+def test_every_command_has_its_section_in_the_documentation() -> None:
+    from vcsimg.cli.commands import vcsimg
+
+    text = (Path(__file__).parent.parent.parent / "docs" / "commands.md").read_text()
+    for command in vcsimg.list_commands(click.Context(vcsimg)):
+        assert f"\n## vcsimg {command}" in text
