@@ -39,10 +39,13 @@ class Object:
 def objects(which: str) -> list[Object]:
     """All of our IPC namespace; `which`: shm, sem or msg. Empty where there is no System V IPC."""
     try:
-        with open(f"/proc/sysvipc/{which}") as file:
-            names, *lines = (line.split() for line in file)
+        with open(f"/proc/sysvipc/{which}", "rb", buffering=0) as file:
+            content = file.readall()
     except OSError:
         return []
+    if content.count(b"\n") < 2:
+        return []  # the names alone
+    names, *lines = (line.split() for line in content.decode().splitlines())
     found = []
     for words in lines:
         values = {name: int(word, 8 if name == "perms" else 10) for name, word in zip(names, words, strict=False)}
