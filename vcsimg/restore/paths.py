@@ -25,7 +25,8 @@ def _path(context: Context, what: str, path: str) -> str:
 
 
 def _flags(file: File) -> int:
-    return file.flags & ~_CREATION | os.O_NOCTTY | os.O_CLOEXEC
+    made = os.O_DIRECTORY if file.flags & _O_TMPFILE else 0  # it is a part of O_TMPFILE
+    return file.flags & ~(_CREATION | made) | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def make_regular(context: Context, process: Process, file: File) -> int:
