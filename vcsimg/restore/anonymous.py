@@ -5,21 +5,27 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import signal
 import struct
+import time
 
 from vcsimg.errors import RestoreError
-from vcsimg.image.sections.files import EpollWatch, Eventfd, File, InotifyWatch, Pidfd, Signalfd
+from vcsimg.image.sections.files import Duplicate, EpollWatch, Eventfd, File, InotifyWatch, Pidfd, Signalfd
 from vcsimg.image.sections.item import select
 from vcsimg.image.sections.timers import TimerDescriptor
 from vcsimg.image.snapshot import Process
+from vcsimg.kernel import procfs
 from vcsimg.kernel.calls import call
+from vcsimg.kernel.clone import clone
 from vcsimg.kernel.syscalls import NR
 from vcsimg.restore.context import Context
+from vcsimg.restore.remote import Call, failed
 from vcsimg.restore.skeleton import Skeleton
 
 _BILLION = 1_000_000_000
 _EFD_SEMAPHORE = 1
 _TFD_TIMER_ABSTIME = 1
+_TFD_SETTIME_FLAGS = 3
 _TFD_IOC_SET_TICKS = 0x40085400
 _EPOLL_CTL_ADD = 1
 _MASK_ONLY = 0x00003FFF | 0x07000000 | 0x80000000 | 0x2000
@@ -42,9 +48,12 @@ def make_timerfd(context: Context, process: Process, file: File) -> int:
         if found.fd == file.fd:
             fd = call(NR["timerfd_create"], found.clock, os.O_CLOEXEC | os.O_NONBLOCK)
             if found.remaining or found.interval:
-                times = struct.pack("<qqqq", *divmod(found.interval, _BILLION), *divmod(found.remaining or 1, _BILLION))
+                first = found.remaining or 1
+                if found.flags & _TFD_TIMER_ABSTIME:
+                    first += time.clock_gettime_ns(found.clock)
+                times = struct.pack("<qqqq", *divmod(found.interval, _BILLION), *divmod(first, _BILLION))
                 buffer = ctypes.create_string_buffer(times)
-                call(NR["timerfd_settime"], fd, 0, ctypes.addressof(buffer), 0)
+                call(NR["timerfd_settime"], fd, found.flags & _TFD_SETTIME_FLAGS, ctypes.addressof(buffer), 0)
             if found.ticks:
                 _set_ticks(context, process, fd, found)
             return fd
@@ -78,7 +87,7 @@ def restore_watches(skeleton: Skeleton, shared: frozenset[int]) -> None:
     """After all descriptors are in place: an entry belongs to the number under which it was added. `shared`: epoll descriptors whose entries
     an earlier process has added. Raises RestoreError."""
     remote = skeleton.main
-    calls = []
+    calls: list[Call] = []
     for watch in select(skeleton.process.section("files"), EpollWatch):
         if watch.fd in shared:
             continue
@@ -86,15 +95,30 @@ def restore_watches(skeleton: Skeleton, shared: frozenset[int]) -> None:
             raise RestoreError(
                 f"process {skeleton.pid} fd {watch.fd}", f"it watches what was descriptor {watch.target}, which is closed"
             )
-        if watch.current != watch.target:
-            raise RestoreError(
-                f"process {skeleton.pid} fd {watch.fd}",
-                f"it watches descriptor {watch.current} under the number {watch.target}, which is another file now",
-            )
         event = remote.put(struct.pack("<IQ", watch.events, watch.data))
-        calls.append((NR["epoll_ctl"], (watch.fd, _EPOLL_CTL_ADD, watch.target, event)))
+        add: Call = NR["epoll_ctl"], (watch.fd, _EPOLL_CTL_ADD, watch.target, event)
+        if watch.current == watch.target:
+            calls.append(add)
+        else:
+            _add_renumbered(skeleton, watch, add)
     remote.all(calls, f"process {skeleton.pid} epoll")
     remote.clear()
+
+
+def _add_renumbered(skeleton: Skeleton, watch: EpollWatch, add: Call) -> None:
+    """An entry under a number that belongs to another file now, or to none: the watched file has it for a moment."""
+    remote = skeleton.main
+    what = f"process {skeleton.pid} fd {watch.fd}"
+    assert watch.current is not None
+    (aside,) = remote.batch([(NR["fcntl"], (watch.target, fcntl.F_DUPFD, skeleton.transport + 1))])
+    remote.all([(NR["dup3"], (watch.current, watch.target, 0)), add], what)
+    if failed(aside):
+        remote.all([(NR["close"], (watch.target,))], what)
+        return
+    section = skeleton.process.section("files")
+    entries: list[File | Duplicate] = [*select(section, File), *select(section, Duplicate)]
+    cloexec = any(one.fd == watch.target and one.close_on_exec for one in entries)
+    remote.all([(NR["dup3"], (aside, watch.target, os.O_CLOEXEC if cloexec else 0)), (NR["close"], (aside,))], what)
 
 
 def make_inotify(context: Context, process: Process, file: File) -> int:
@@ -133,8 +157,30 @@ def _drain(fd: int) -> None:
 def make_pidfd(context: Context, process: Process, file: File) -> int:
     for found in select(process.section("files"), Pidfd):
         if found.fd == file.fd:
-            pid = context.pids.get(found.pid)
+            if found.pid < 0:
+                return _pidfd_of_nobody()
+            pid = context.pids.get(found.pid) or _zombie(context, found.pid)
             if pid is None:
                 raise RestoreError(f"process {process.pid} fd {file.fd}", f"process {found.pid} is not in the image")
             return os.pidfd_open(pid)
     raise RestoreError(f"process {process.pid} fd {file.fd}", "its pid was not captured")
+
+
+def _zombie(context: Context, pid: int) -> int | None:
+    """Our id of a dead child of a process of the image."""
+    for parent in context.pids.values():
+        for child in procfs.children(parent):
+            inner = procfs.status(child).get("NSpid", "").split()
+            if inner and int(inner[-1]) == pid:
+                return child
+    return None
+
+
+def _pidfd_of_nobody() -> int:
+    """One whose process has ended and was waited for."""
+    pid = clone(0, signal.SIGCHLD)
+    if pid == 0:
+        os._exit(0)
+    fd = os.pidfd_open(pid)
+    os.waitpid(pid, 0)
+    return fd

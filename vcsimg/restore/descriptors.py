@@ -19,7 +19,8 @@ from vcsimg.restore.context import Context
 from vcsimg.restore.skeleton import Skeleton
 from vcsimg.restore.transport import place
 
-_STATUS_FLAGS = os.O_APPEND | os.O_NONBLOCK | os.O_DIRECT | os.O_NOATIME | os.O_ASYNC
+_STATUS_FLAGS = os.O_APPEND | os.O_NONBLOCK | os.O_DIRECT | os.O_NOATIME
+"""Not O_ASYNC: the signal names the descriptor through which it was set, so the process sets it."""
 _O_PATH = 0o10000000
 LARGEST = 1 << 20
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import struct
 
-from vcsimg.image.sections.files import Lock, Owner
+from vcsimg.image.sections.files import File, Lock, Owner
 from vcsimg.image.sections.item import select
 from vcsimg.kernel.syscalls import NR
 from vcsimg.restore.remote import Call
@@ -17,6 +18,8 @@ _F_OFD_SETLK = 37
 _F_SETLEASE = 1024
 _F_SETOWN_EX = 15
 _F_SETSIG = 10
+_O_PATH = 0o10000000
+_SETTABLE = os.O_APPEND | os.O_NONBLOCK | os.O_DIRECT | os.O_NOATIME | os.O_ASYNC
 _OWNERS = {"tid": 0, "pid": 1, "pgrp": 2}
 
 
@@ -41,5 +44,8 @@ def restore_locks(skeleton: Skeleton) -> None:
             calls.append((NR["fcntl"], (owner.fd, _F_SETOWN_EX, remote.put(struct.pack("<ii", _OWNERS[owner.type], owner.id)))))
             if owner.signal:
                 calls.append((NR["fcntl"], (owner.fd, _F_SETSIG, owner.signal)))
+    for file in select(skeleton.process.section("files"), File):
+        if file.flags & os.O_ASYNC and not file.flags & _O_PATH:
+            calls.append((NR["fcntl"], (file.fd, fcntl.F_SETFL, file.flags & _SETTABLE)))
     remote.all(calls, f"process {skeleton.pid} SIGIO owner")
     remote.clear()

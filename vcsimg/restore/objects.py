@@ -41,6 +41,10 @@ class Objects:
             raise RestoreError(f"shared memory {name}", str(error.strerror)) from None
         return fd
 
+    def adopt(self, key: Key, fd: int) -> None:
+        """An object that was made elsewhere; it is closed with the others."""
+        self._made[key] = fd
+
     def content(self, sha256: str, files: FileSource, name: str) -> int | None:
         """A file with this content; None when the image does not have it."""
         fd = self._contents.get(sha256)

@@ -51,14 +51,18 @@ def queue_signals(skeleton: Skeleton) -> None:
     calls: list[Call] = []
     for pending in select(process.section("signals"), Pending):
         calls.append((NR["rt_sigqueueinfo"], (skeleton.pid, pending.signal, remote.put(_info(pending)))))
+    remote.all(calls, "pending signals")
     for thread in process.threads:
+        # Only a thread itself may send itself what seems to come from elsewhere (kernel/signal.c, do_rt_tgsigqueueinfo).
+        remote = skeleton.threads[thread.tid]
+        calls = []
         waiting: list[Pending | Dequeued] = [*select(thread.records, Dequeued), *select(thread.records, Pending)]
         for one in waiting:
             if one.signal not in _FIXED:
                 args = (skeleton.pid, thread.tid, one.signal, remote.put(_info(one)))
                 calls.append((NR["rt_tgsigqueueinfo"], args))
-    remote.all(calls, "pending signals")
-    remote.clear()
+        remote.all(calls, "pending signals")
+        remote.clear()
 
 
 def _info(pending: Pending | Dequeued) -> bytes:

@@ -16,7 +16,7 @@ from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.files import Sealed
 from vcsimg.image.snapshot import FileContent
 
-_READ_AT_MOST = 16 << 20
+_READ_AT_MOST = 64 << 20
 """Bytes of one file. They are read while the process is stopped, at about 3 GB/s."""
 
 
