@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def clean() -> Iterator[None]:
         for one in sysvipc.objects(which):
             if one.key >> 16 in _PREFIXES:
                 remove(one.id)
+    for user in (os.getuid(), 65534):
+        ctypes.CDLL("librt.so.1").mq_unlink(f"/vcsimg-test-{user}".encode())
 
 
 def test_system_v_objects_have_their_ids_keys_and_content(tmp_path: Path) -> None:
@@ -38,6 +41,15 @@ def test_system_v_objects_have_their_ids_keys_and_content(tmp_path: Path) -> Non
 
 def test_system_v_objects_as_an_ordinary_user(tmp_path: Path, as_nobody: list[str]) -> None:
     done = as_user(as_nobody, tmp_path, [compile_target("restore_ipc")])
+    assert (done.stdout, done.returncode) == ("verified\n\n42\n", 0), done.stderr
+
+
+def test_message_queues(tmp_path: Path) -> None:
+    assert capture_and_revive([compile_target("restore_mqueue")], tmp_path) == ("verified\n", 42)
+
+
+def test_message_queues_as_an_ordinary_user(tmp_path: Path, as_nobody: list[str]) -> None:
+    done = as_user(as_nobody, tmp_path, [compile_target("restore_mqueue")])
     assert (done.stdout, done.returncode) == ("verified\n\n42\n", 0), done.stderr
 
 

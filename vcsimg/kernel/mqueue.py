@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import re
 import struct
 
 from vcsimg.kernel.calls import call
@@ -23,3 +25,26 @@ def attributes(fd: int) -> tuple[int, int, int] | None:
         return None
     _, most, size, waiting, *_ = _ATTRIBUTES.unpack(buffer.raw)
     return most, size, waiting
+
+
+def receive(fd: int, size: int) -> tuple[bytes, int] | None:
+    """The first message, which is taken out, and its priority; None when none waits. `size`: mq_msgsize; `fd` must not block. Raises OSError."""
+    buffer = ctypes.create_string_buffer(size)
+    priority = ctypes.c_uint()
+    try:
+        length = call(NR["mq_timedreceive"], fd, ctypes.addressof(buffer), size, ctypes.addressof(priority), 0)
+    except BlockingIOError:
+        return None
+    return buffer.raw[:length], priority.value
+
+
+def send(fd: int, data: bytes, priority: int) -> None:
+    """Raises OSError."""
+    buffer = ctypes.create_string_buffer(data, max(len(data), 1))
+    call(NR["mq_timedsend"], fd, ctypes.addressof(buffer), len(data), priority, 0)
+
+
+def notified(fd: int) -> bool:
+    """Whether a process waits for mq_notify(3) of a queue that is open for reading. Raises OSError."""
+    text = os.pread(fd, 200, 0)
+    return re.search(rb"NOTIFY_PID:0+\s*$", text) is None

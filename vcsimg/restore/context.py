@@ -41,7 +41,8 @@ class RestoreOptions:
 class Context:
     """`root`: the folder that is the root of the processes, as we see it; `notes`: what is other than it was, a sentence each.
     `pids`: our ids of the processes, by theirs; `pipes`: both ends of each, by device and inode; `taken`: those that
-    are given away already; `sockets`: by inode."""
+    are given away already; `sockets`: by inode; `queues`: POSIX message queues, by device and inode. `skeletons`: the processes;
+    `stand_ins`: the ptys for standard input, output and error, by process and descriptor."""
 
     snapshot: Snapshot
     options: RestoreOptions
@@ -54,6 +55,7 @@ class Context:
     taken: set[tuple[tuple[str, int], int]] = field(default_factory=set)
     sockets: dict[int, int] = field(default_factory=dict)
     skeletons: dict[int, Skeleton] = field(default_factory=dict)
+    queues: dict[tuple[str, int], int] = field(default_factory=dict)
     stand_ins: dict[tuple[int, int], int] = field(default_factory=dict)
     owned: list[int] = field(default_factory=list)
 

@@ -14,7 +14,7 @@ from vcsimg.image.sections.files import Duplicate, File
 from vcsimg.image.sections.item import select
 from vcsimg.image.sections.sockets import Socket
 from vcsimg.image.snapshot import Process
-from vcsimg.restore import anonymous, paths, pipes, sockets, terminals
+from vcsimg.restore import anonymous, mqueues, paths, pipes, sockets, terminals
 from vcsimg.restore.context import Context
 from vcsimg.restore.skeleton import Skeleton
 from vcsimg.restore.transport import place
@@ -28,7 +28,7 @@ Maker = Callable[[Context, Process, File], int | None]
 """Makes an open file: a descriptor of ours. None: it led out of the image, and what the user has at hand stands in for it."""
 
 _MAKERS: Mapping[str, Maker] = {
-    "regular": paths.make_regular,
+    "regular": mqueues.make_regular_or_queue,
     "directory": paths.make_directory,
     "symlink": paths.make_symlink,
     "memfd": paths.make_memory_file,

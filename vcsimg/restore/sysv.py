@@ -14,6 +14,7 @@ from vcsimg.image.snapshot import Snapshot
 from vcsimg.image.units import PAGE_SIZE
 from vcsimg.kernel import mman, sysvipc
 from vcsimg.kernel.syscalls import NR
+from vcsimg.restore import mqueues
 from vcsimg.restore.remote import Call, Remote, failed
 from vcsimg.restore.runs import own_runs
 from vcsimg.restore.skeleton import Skeleton
@@ -38,7 +39,7 @@ class SharedObjects:
     @staticmethod
     def needed(snapshot: Snapshot) -> bool:
         """Whether the processes need an IPC namespace of their own."""
-        return bool(snapshot.processes[0].section("ipc"))
+        return bool(snapshot.processes[0].section("ipc")) or mqueues.needed(snapshot)
 
     def make(self, root: Skeleton) -> None:
         """All objects, and what waits in queues; segments are empty. Raises RestoreError, HostileImage."""

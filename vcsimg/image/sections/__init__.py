@@ -54,6 +54,7 @@ SECTIONS: Mapping[str, tuple[type[Item], ...]] = {
         files.Pidfd,
         files.Sealed,
         files.MessageQueue,
+        files.QueueMessage,
     ),
     "locks": (files.Lock,),
     "pipes": (pipes.Pipe, pipes.PipeData),

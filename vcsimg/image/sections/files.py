@@ -121,6 +121,15 @@ class MessageQueue(Item, kind="message_queue"):
 
 
 @dataclass(frozen=True, slots=True)
+class QueueMessage(Item, kind="queue_message"):
+    """A message that waits in a message queue: the highest priority first, then the oldest."""
+
+    fd: int
+    priority: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Lock(Item, kind="lock"):
     """A lock held through a descriptor, on bytes [start, end); end absent: to the end of the file.
 
