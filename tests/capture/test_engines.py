@@ -38,13 +38,12 @@ def truths(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
 
 @pytest.fixture
 def start(start: Start) -> Start:
-    """Targets that stay on one processor. The kernel writes the number of the processor into the target's struct rseq whenever a thread goes
-    on, a borrowed one too, so the truth, read after a borrow, could differ there from the image."""
+    """Targets that stay on one processor, with their children. The kernel writes the number of the processor into the target's struct rseq
+    whenever a thread goes on, a borrowed one too, so the truth, read after a borrow, could differ there from the image."""
 
     def pinned(*arguments: Any) -> Target:
-        target = start(*arguments)
-        os.sched_setaffinity(target.pid, {min(os.sched_getaffinity(0))})
-        return target
+        one = {min(os.sched_getaffinity(0))}
+        return start(*arguments, preexec_fn=lambda: os.sched_setaffinity(0, one))
 
     return pinned
 

@@ -152,11 +152,11 @@ def by_piece(numbers: PageNumbers) -> Iterator[tuple[int, slice, Indexes]]:
         yield int(pieces[low]), slice(low, high), within[low:high]
 
 
-def populated(pagemap_fd: int, ranges: Ranges, *, file: bool, swapped: bool = True) -> Ranges:
+def populated(pagemap_fd: int, ranges: Ranges, *, file: bool, swapped: bool = True, spans: list[list[int]] | None = None) -> Ranges:
     """What of the ranges the process has pages for: in memory or, if `swapped`, swapped out. `file`: only pages that are no longer
-    the file's. A page table that was never made costs nothing to look at."""
+    the file's. A page table that was never made costs nothing to look at. `spans`: clusters(ranges), if known."""
     look = _scanned if features.available("pagemap_scan") else _read
-    found = [look(pagemap_fd, low, high, file, swapped) for low, high in clusters(ranges).tolist()]
+    found = [look(pagemap_fd, low, high, file, swapped) for low, high in spans or clusters(ranges).tolist()]
     return intersect(join(found), ranges)
 
 

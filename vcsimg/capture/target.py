@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from vcsimg.capture.pages import (
     OwnFilePages,
     PageNumbers,
     Ranges,
+    clusters,
     inside,
     intersect,
     join,
@@ -43,7 +45,7 @@ from vcsimg.image.region import Region, RegionMap
 from vcsimg.image.snapshot import FileContent, MappedFile, Process
 from vcsimg.image.units import PAGE_SIZE
 from vcsimg.kernel import features, procfs
-from vcsimg.memory import AutoMemory
+from vcsimg.memory import AutoMemory, ProcMemory
 from vcsimg.process import FrozenChild, HeldProcess, fork_frozen, open_userfaultfd
 
 ENGINES = ("auto", "wp", "cow", "compare")
@@ -62,6 +64,16 @@ _WATCHING = ("uw", "sd")
 """VmFlags that say how a region is watched (userfaultfd write-protection, soft-dirty), not what it is."""
 
 _EVERYWHERE = ranges_of([(0, 1 << 63)])
+
+
+class _Beside(NamedTuple):
+    """What must be read besides what was written: pages of file regions that were dropped; of anonymous memory that is not tracked, in
+    `spans`, what is populated; own pages of file regions that are not tracked."""
+
+    dropped: Ranges
+    untracked: Ranges
+    spans: list[list[int]]
+    own: Ranges
 
 
 class ProcessCapture:
@@ -83,7 +95,7 @@ class ProcessCapture:
         self._own_before: PageNumbers | None = None  # own pages of file regions in the shadow; None: to be looked up
         self._own_files = OwnFilePages(NO_RANGES)
         self._constant: list[tuple[int, int]] | None = None
-        self._foreseen: tuple[Ranges, Ranges, Ranges] | None = None
+        self._foreseen: tuple[Ranges, _Beside] | None = None
         self._mapped: dict[int, MappedFile] = {}
         self._tracker: WriteProtection | None = None
         self._address_space = b""
@@ -159,7 +171,7 @@ class ProcessCapture:
                 self._own_files.look(pagemap_fd)
         self._own_before = self._shadow.own_pages(self._eligible[True])
         self._constant = self._unchanging()
-        self._foreseen = self._tracked, *self._beside()
+        self._foreseen = self._tracked, self._beside()
         self._state.rehearse()
 
     def _precopy(self, tracker: WriteProtection, pagemap_fd: int, memory: AutoMemory) -> None:
@@ -212,18 +224,17 @@ class ProcessCapture:
             # What was armed after the look in prepare() may be gone again without `before` knowing it.
             self._harvest.keep_only(self._tracked)
             self._foreseen = None
-        if self._own_files.look(held.pagemap) or self._foreseen is None or self._foreseen[0] is not self._tracked:
-            dropped, untracked = self._beside()
-        else:
-            _, dropped, untracked = self._foreseen
-        dirty = join([written, dropped, intersect(self._dirty, self._tracked)])
-        rest = {
-            False: populated(held.pagemap, untracked, file=False),
-            True: subtract(self._own_files.own, self._tracked) if len(self._own_files.own) else NO_RANGES,
-        }
-        self._child = self._freeze(held, engine, _size(dirty) + _size(rest[False]) + _size(rest[True]))
+        foreseen = self._foreseen
+        if self._own_files.look(held.pagemap) or foreseen is None or foreseen[0] is not self._tracked:
+            foreseen = self._tracked, self._beside()
+        beside = foreseen[1]
+        dirty = join([written, beside.dropped, intersect(self._dirty, self._tracked)])
+        rest = {False: populated(held.pagemap, beside.untracked, file=False, spans=beside.spans), True: beside.own}
+        size = _size(dirty) + _size(rest[False]) + _size(rest[True])
+        self._child = self._freeze(held, engine, size)
         shared = self._shared()
-        with AutoMemory(held) as memory:
+        size += _size(shared)
+        with _memory(held, size) as memory:
             if self._child is not None:
                 left = self._left_out(self._child)
                 self._child_memory = AutoMemory(self._child)
@@ -348,10 +359,15 @@ class ProcessCapture:
         self._tracked, written, self._unregistered = self._tracker.written(pagemap_fd, self._all_eligible)
         return written
 
-    def _beside(self) -> tuple[Ranges, Ranges]:
-        """What must be looked at besides what was written: (dropped, anonymous memory that is not tracked). From what own pages of file
-        regions there are, and what is tracked, as last looked up."""
-        return self._dropped(self._own_files.present), subtract(self._eligible[False], self._tracked)
+    def _beside(self) -> _Beside:
+        """From what own pages of file regions there are, and what is tracked, as last looked up."""
+        untracked = subtract(self._eligible[False], self._tracked)
+        return _Beside(
+            self._dropped(self._own_files.present),
+            untracked,
+            clusters(untracked).tolist(),
+            subtract(self._own_files.own, self._tracked),
+        )
 
     def _dropped(self, present: Ranges) -> Ranges:
         """Tracked pages of file regions that had own content, at the last capture or when copied just now, and may have none now.
@@ -452,6 +468,11 @@ def _may_be_device(pid: int, region: Region) -> bool:
         return not stat.S_ISREG(os.stat(f"/proc/{pid}/root{region.name.removesuffix(' (deleted)')}").st_mode)
     except OSError:
         return not region.deleted  # memfd, SysV and the like: made by the kernel, never a device
+
+
+def _memory(held: HeldProcess, size: int) -> AutoMemory | ProcMemory:
+    """The way to read so many bytes in all. For few, the one that is made ready the quickest."""
+    return AutoMemory(held) if size > _FEW else ProcMemory(held.pid, held.memory)
 
 
 def _size(ranges: Ranges) -> int:
