@@ -201,6 +201,18 @@ def test_on_a_terminal_a_push_asks(history: Cli, tmp_path: Path) -> None:
     assert ids(history, there) == ids(history)
 
 
+def test_on_a_terminal_it_is_shown_how_far_a_transfer_is(history: Cli, tmp_path: Path) -> None:
+    terminal = Terminal(history, "clone", f"file://{history.repo}", tmp_path / "copy")
+    terminal.read_until("Receiving objects")
+    terminal.read_until("Cloned 1 branch to")
+    assert terminal.end() == 0
+    for command in (("gc",), ("prune", "--keep-last", "3")):
+        terminal = Terminal(history, *command)
+        terminal.read_until(" freed, ")
+        assert terminal.end() == 0
+    assert len(ids(history)) == 3
+
+
 def test_a_push_over_http(history: Cli, tmp_path: Path) -> None:
     there = tmp_path / "there"
     history("init", there)
