@@ -8,7 +8,7 @@ killed. What makes it invisible to its parent:
 * SysV semaphore undos, robust lists and the address to clear at exit are not inherited (kernel/fork.c, copy_process).
 
 It cannot run the program by mistake: it is born in code that does nothing but exit, so if vcsimg is killed, it ends. It is then
-left as a zombie of its parent, without memory; close() leaves none.
+left as a zombie of its parent, without memory, whose name says what it was; the next fork_frozen() has it collected. close() leaves none.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 from vcsimg.errors import BorrowError, ProcessChanged, ProcessError
 from vcsimg.image.units import PAGE_SIZE
-from vcsimg.kernel import ptrace
+from vcsimg.kernel import procfs, ptrace
 from vcsimg.kernel.syscalls import NR
 from vcsimg.kernel.x86_64 import ARGUMENTS, RAX, is_error, signed
 from vcsimg.process import stopping
@@ -41,10 +42,15 @@ _SECONDS = 30.0
 #       test   eax, eax
 #       jz     child
 #       ret                     the parent is stopped before this; it leads home should we die now
-# child: xor   edi, edi
+# child: mov   edi, 15          PR_SET_NAME
+#       lea    rsi, [name]
+#       mov    eax, 157         prctl
+#       syscall
+#       xor    edi, edi
 #       mov    eax, 231         exit_group
 #       syscall
-_BIRTH = bytes.fromhex("0f05 85c0 7401 c3 31ff b8e7000000 0f05")
+_NAME = "vcsimg-frozen"
+_BIRTH = bytes.fromhex("0f05 85c0 7401 c3 bf0f000000 488d3510000000 b89d000000 0f05 31ff b8e7000000 0f05") + _NAME.encode() + b"\0"
 
 
 class FrozenChild:
@@ -74,6 +80,9 @@ def fork_frozen(held: HeldProcess) -> FrozenChild:
     MADV_WIPEONFORK regions are empty. Takes some 20 ms per GiB of populated memory. Raises BorrowError if it is not possible."""
     with held.borrow() as borrowed:
         thread = borrowed.thread
+        for left in _left_behind(held.pid):
+            with suppress(BorrowError):
+                borrowed.syscall(NR["wait4"], left, 0, _WALL | os.WNOHANG, 0)
         code = borrowed.syscall(NR["mmap"], 0, PAGE_SIZE, _PROT_READ_EXEC, _MAP_PRIVATE_ANONYMOUS, -1, 0)
         try:
             borrowed.write(code, _BIRTH)
@@ -113,6 +122,15 @@ def fork_frozen(held: HeldProcess) -> FrozenChild:
     except OSError as error:
         os.kill(child, 9)
         raise BorrowError(held.pid, f"its frozen child cannot be read: {error.strerror}", errno=error.errno) from None
+
+
+def _left_behind(parent: int) -> Iterator[int]:
+    """Zombies of frozen children whose vcsimg was killed, by the ids that their parent knows."""
+    for pid in procfs.children(parent):
+        with suppress(OSError):
+            stat = procfs.stat(pid)
+            if stat.state == "Z" and stat.comm == _NAME:
+                yield int(procfs.status(pid)["NSpid"].split()[-1])
 
 
 def _await_death(pid: int) -> None:

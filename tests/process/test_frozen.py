@@ -1,0 +1,40 @@
+"""Frozen children of held processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from tests.conftest import wait_for
+from tests.process.helpers import Start, asleep
+from vcsimg.kernel import procfs
+from vcsimg.process import fork_frozen, hold
+
+
+def test_frozen_child_is_gone_when_closed(start: Start) -> None:
+    target = asleep(start("proc_sleep"))
+    with hold(target.pid) as held:
+        frozen = fork_frozen(held)
+    assert procfs.children(target.pid) == [frozen.pid]
+    frozen.close()
+    assert procfs.children(target.pid) == []
+
+
+def test_frozen_child_of_a_killed_vcsimg_ends_and_is_collected_by_the_next(start: Start) -> None:
+    target = asleep(start("proc_sleep"))
+    tracer = os.fork()
+    if tracer == 0:
+        try:
+            with hold(target.pid) as held:
+                fork_frozen(held)
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    os.waitpid(tracer, 0)
+    (left,) = procfs.children(target.pid)
+    wait_for(lambda: procfs.stat(left).state == "Z")
+    assert procfs.stat(left).comm == "vcsimg-frozen"
+    with hold(target.pid) as held:
+        frozen = fork_frozen(held)
+    frozen.close()
+    assert procfs.children(target.pid) == []
