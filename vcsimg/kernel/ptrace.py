@@ -52,6 +52,7 @@ PTRACE_SETSIGMASK = 0x420B
 PTRACE_GET_SYSCALL_INFO = 0x420E
 PTRACE_GET_RSEQ_CONFIGURATION = 0x420F
 PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG = 0x4211
+PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG = 0x4210
 
 PTRACE_EVENT_EXEC = 4
 PTRACE_EVENT_STOP = 128
@@ -173,6 +174,11 @@ def rseq_configuration(tid: int) -> RseqConfiguration | None:
             return None
         raise OSError(error, os.strerror(error))
     return found if found.rseq_abi_pointer else None
+
+
+def set_syscall_dispatch(tid: int, wanted: SyscallUserDispatch) -> None:
+    """Have the thread's system calls turned into signals. Raises OSError."""
+    call(PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG, tid, ctypes.sizeof(wanted), ctypes.addressof(wanted))
 
 
 def dispatches_syscalls(tid: int) -> bool:

@@ -10,7 +10,7 @@ import struct
 import time
 
 from vcsimg.errors import RestoreError
-from vcsimg.image.sections.files import Duplicate, EpollWatch, Eventfd, File, InotifyWatch, Pidfd, Signalfd
+from vcsimg.image.sections.files import Duplicate, EpollQuiet, EpollWatch, Eventfd, File, InotifyWatch, Pidfd, Signalfd
 from vcsimg.image.sections.item import select
 from vcsimg.image.sections.timers import TimerDescriptor
 from vcsimg.image.snapshot import Process
@@ -28,6 +28,7 @@ _TFD_TIMER_ABSTIME = 1
 _TFD_SETTIME_FLAGS = 3
 _TFD_IOC_SET_TICKS = 0x40085400
 _EPOLL_CTL_ADD = 1
+_EVENTS = 1024
 _MASK_ONLY = 0x00003FFF | 0x07000000 | 0x80000000 | 0x2000
 _WATCHES = 1 << 16
 
@@ -101,6 +102,10 @@ def restore_watches(skeleton: Skeleton, shared: frozenset[int]) -> None:
             calls.append(add)
         else:
             _add_renumbered(skeleton, watch, add)
+    events = remote.room(_EVENTS * 12)
+    for quiet in select(skeleton.process.section("files"), EpollQuiet):
+        if quiet.fd not in shared:
+            calls.append((NR["epoll_wait"], (quiet.fd, events, _EVENTS, 0)))
     remote.all(calls, f"process {skeleton.pid} epoll")
     remote.clear()
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from vcsimg.errors import RestoreError
 from vcsimg.image.records import Record
-from vcsimg.image.sections import family, files, places, status, terminals, timers
+from vcsimg.image.sections import family, files, places, sockets, status, terminals, timers
 from vcsimg.image.sections.item import Item, select
 from vcsimg.image.sections.thread import NamespaceTids
 from vcsimg.image.snapshot import Process, Section, Snapshot, Thread
@@ -81,6 +81,7 @@ _IDS: Mapping[type[Item], tuple[str, ...]] = {
     files.Owner: ("id",),
     files.Pidfd: ("pid",),
     timers.PosixTimer: ("target",),
+    sockets.Socket: ("peer_pid",),
     terminals.Control: ("foreground",),
 }
 """Where ids of processes, groups and sessions stand."""

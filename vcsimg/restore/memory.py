@@ -35,6 +35,7 @@ _ANON_NAME = "[anon:"
 _SHARED_NAME = "[anon_shmem:"
 _ANONYMOUS = ("/dev/zero (deleted)", "[anon_shmem")
 _MEMFD = "/memfd:"
+_SECRET = "/secretmem"
 _SYSV = "/SYSV"
 _HUGE = "/anon_hugepage"
 _DELETED = " (deleted)"
@@ -88,6 +89,10 @@ class MemoryRestorer:
 
     def _file_of(self, process: Process, memory: ImageMemory, region: Region, known: dict[Key, MappedFile]) -> int | None:
         """What a region is mapped from; None: anonymous memory."""
+        if region.name.startswith(_SECRET):
+            raise RestoreError(
+                f"memory at {region.start:#x}", "memfd_secret(2): nobody but the process can read it, so it was not captured"
+            )
         if not region.has_file or (region.name.startswith(_HUGE) and not region.shared):
             return None
         if is_object(region):
@@ -146,7 +151,8 @@ class MemoryRestorer:
 
     def _mapping(self, region: Region, fd: int | None) -> Call:
         protection = mman.protection(region.perms)
-        flags = mman.MAP_FIXED_NOREPLACE | (mman.MAP_SHARED if region.shared else mman.MAP_PRIVATE)
+        kind = mman.MAP_SHARED if region.shared else mman.MAP_DROPPABLE if "dp" in region.flags else mman.MAP_PRIVATE
+        flags = mman.MAP_FIXED_NOREPLACE | kind
         if fd is None:
             flags |= mman.MAP_ANONYMOUS
         if "gd" in region.flags:
@@ -182,3 +188,11 @@ class MemoryRestorer:
             if failed(result) and number == NR["mlock2"]:
                 self._notes.append(f"memory at {args[0]:#x} is not locked: {os.strerror(-result)}")
         remote.clear()
+
+    def seal(self, skeleton: Skeleton) -> None:
+        """At last: what mseal(2) has sealed cannot be changed any more."""
+        sealed = [region for region in skeleton.process.regions if "sl" in region.flags and not region.special]
+        calls: list[Call] = [(NR["mseal"], (region.start, region.end - region.start, 0)) for region in sealed]
+        for (_, args), result in zip(calls, skeleton.main.batch(calls), strict=True):
+            if failed(result):
+                self._notes.append(f"memory at {args[0]:#x} is not sealed: {os.strerror(-result)}")

@@ -17,6 +17,7 @@ from vcsimg.errors import RestoreError
 from vcsimg.image.sections.family import SharedFile
 from vcsimg.image.sections.item import select
 from vcsimg.image.sections.status import Credentials, Identity
+from vcsimg.image.sections.unsaved import Unsaved
 from vcsimg.image.snapshot import Snapshot
 from vcsimg.kernel import procfs, ptrace
 from vcsimg.kernel.syscalls import NR
@@ -34,7 +35,7 @@ from vcsimg.restore.memory import MemoryRestorer
 from vcsimg.restore.objects import Objects
 from vcsimg.restore.ptys import Pty, Ptys
 from vcsimg.restore.sessions import Controls, control_of
-from vcsimg.restore.signals import queue_signals, restore_handlers, trap_handler
+from vcsimg.restore.signals import queue_signals, queue_traps, restore_handlers, trap_handler
 from vcsimg.restore.skeleton import Skeleton, arena_base, seize
 from vcsimg.restore.space import Space
 from vcsimg.restore.status import ids_inside, restore_limits, restore_places, restore_rights, restore_settings
@@ -123,6 +124,9 @@ class _Run:
         highest = self._descriptors.highest()
         self._make_tree(highest + 1)
         context = self._context
+        for process in self._snapshot.processes:
+            for lost in select(process.section("unsaved"), Unsaved):
+                context.notes.append(f"process {process.pid} {lost.resource} was not captured: {lost.reason}")
         if not context.options.host_pids:
             self._shared.make(self._skeletons[0])
             self._shared.fill(self._skeletons[0])
@@ -138,6 +142,8 @@ class _Run:
         for skeleton in self._skeletons:
             self._descriptors.place(skeleton, self._space.transport)
         self._poke()
+        for skeleton in self._skeletons:
+            self._memory.seal(skeleton)
         for skeleton in self._skeletons:
             self._restore_rest(skeleton)
         context.objects.apply_seals()
@@ -231,6 +237,7 @@ class _Run:
         main.come_to_rest()
         for thread in skeleton.process.threads:
             restore_registers(skeleton, thread, captured)
+        queue_traps(skeleton, self._context.notes)
 
     def _let_go(self, skeleton: Skeleton) -> None:
         stopped = self._context.options.stopped or any(

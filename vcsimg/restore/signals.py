@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import signal
 import struct
+import time
 
 from vcsimg.image.sections.item import select
 from vcsimg.image.sections.signals import Handler
 from vcsimg.image.sections.thread import Dequeued, Pending
+from vcsimg.image.sections.timers import PosixTimer
+from vcsimg.image.snapshot import Process
+from vcsimg.kernel.calls import call
 from vcsimg.kernel.syscalls import NR
 from vcsimg.restore.remote import Call, words
 from vcsimg.restore.skeleton import Skeleton
 
 _SIGSET_SIZE = 8
 _SIGINFO = struct.Struct("<iiiiii")
+_SI_TIMER = -2
+_TIMER_ID = 16
+"""Where si_timerid stands in siginfo_t."""
+_FORESEEABLE = frozenset((time.CLOCK_REALTIME, time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME))
 _FIXED = (signal.SIGKILL, signal.SIGSTOP)
 
 
@@ -50,6 +58,8 @@ def queue_signals(skeleton: Skeleton) -> None:
     remote = skeleton.main
     calls: list[Call] = []
     for pending in select(process.section("signals"), Pending):
+        if pending.signal == signal.SIGTRAP or timer_of(process, pending) is not None:
+            continue  # sent again by the timer itself; SIGTRAP at last, since it would stop the skeleton
         calls.append((NR["rt_sigqueueinfo"], (skeleton.pid, pending.signal, remote.put(_info(pending)))))
     remote.all(calls, "pending signals")
     for thread in process.threads:
@@ -58,11 +68,30 @@ def queue_signals(skeleton: Skeleton) -> None:
         calls = []
         waiting: list[Pending | Dequeued] = [*select(thread.records, Dequeued), *select(thread.records, Pending)]
         for one in waiting:
-            if one.signal not in _FIXED:
+            if one.signal not in (*_FIXED, signal.SIGTRAP) and timer_of(process, one) is None:
                 args = (skeleton.pid, thread.tid, one.signal, remote.put(_info(one)))
                 calls.append((NR["rt_tgsigqueueinfo"], args))
         remote.all(calls, "pending signals")
         remote.clear()
+
+
+def queue_traps(skeleton: Skeleton, notes: list[str]) -> None:
+    """SIGTRAP that waits, when all have their masks."""
+    waiting = [(skeleton.tid, select(skeleton.process.section("signals"), Pending))]
+    waiting += [(skeleton.threads[thread.tid].tid, select(thread.records, Pending)) for thread in skeleton.process.threads]
+    for tid, pending in waiting:
+        if any(one.signal == signal.SIGTRAP for one in pending):
+            call(NR["tgkill"], skeleton.tid, tid, signal.SIGTRAP)
+            notes.append(f"process {skeleton.pid}: the SIGTRAP that waits says that it comes from elsewhere")
+
+
+def timer_of(process: Process, pending: Pending | Dequeued) -> PosixTimer | None:
+    """The POSIX timer whose signal it is, if the timer can send it again."""
+    if pending.info is None or pending.code != _SI_TIMER:
+        return None
+    (number,) = struct.unpack_from("<i", pending.info, _TIMER_ID)
+    timers = select(process.section("timers"), PosixTimer)
+    return next((timer for timer in timers if timer.id == number and timer.clock in _FORESEEABLE), None)
 
 
 def _info(pending: Pending | Dequeued) -> bytes:

@@ -11,6 +11,7 @@ from vcsimg.image.sections.program import ResourceLimit
 from vcsimg.image.sections.status import Credentials, Directory, Identity, Security, Settings
 from vcsimg.image.sections.thread import ThreadSettings
 from vcsimg.image.snapshot import Thread
+from vcsimg.kernel import mman
 from vcsimg.kernel import prctl_set as prctl
 from vcsimg.kernel.syscalls import NR
 from vcsimg.restore.context import Context
@@ -38,12 +39,18 @@ def restore_places(skeleton: Skeleton, context: Context) -> None:
         directory = directories.get(role)
         if directory is None or (role == "root" and directory.path == "/"):
             continue
-        if directory.deleted:
-            raise RestoreError(f"{what} {role} {directory.path}", "the directory was removed")
         path = directory.path
+        if directory.deleted:
+            try:
+                os.mkdir(context.root + path)
+            except OSError as error:
+                reason = f"the directory was removed, and cannot be made again: {error.strerror}"
+                raise RestoreError(f"{what} {role} {path}", reason) from None
         if role == "cwd" and "root" in directories and directories["root"].path != "/":
             path = path.removeprefix(directories["root"].path) or "/"
         remote.all([(number, (remote.string(path),))], f"{what} {role} {directory.path}")
+        if directory.deleted:
+            os.rmdir(context.root + directory.path)
     for identity in select(status, Identity):
         remote.call(NR["umask"], identity.umask & 0o777)
     for security in select(status, Security):
@@ -67,6 +74,11 @@ def restore_settings(skeleton: Skeleton, context: Context) -> None:
             calls.append((NR["prctl"], (prctl.SET_TSC, settings.tsc, 0, 0, 0)))
         if settings.mce_kill is not None:
             calls.append((NR["prctl"], (prctl.MCE_KILL, prctl.MCE_KILL_SET, settings.mce_kill, 0, 0)))
+        for bit in range((settings.membarrier or 0).bit_length()):
+            if (settings.membarrier or 0) >> bit & 1:
+                remote.all([(NR["membarrier"], (1 << bit, 0, 0))], f"process {skeleton.pid} membarrier")
+        if settings.lock_future:
+            remote.all([(NR["mlockall"], (mman.MCL_FUTURE,))], f"process {skeleton.pid} mlockall")
         for (_, args), result in zip(calls, remote.batch(calls), strict=True):
             if failed(result):
                 context.notes.append(f"process {skeleton.pid}: prctl {args[0]} failed: {os.strerror(-result)}")

@@ -11,6 +11,7 @@ from vcsimg.image.sections.item import select
 from vcsimg.image.snapshot import Thread
 from vcsimg.kernel import cpuid, ptrace, rseq
 from vcsimg.kernel.prctl_set import SET_NAME, SET_PDEATHSIG, SET_TIMERSLACK
+from vcsimg.kernel.scheduling import attributes
 from vcsimg.kernel.syscalls import NR
 from vcsimg.kernel.x86_64 import (
     ERESTART_RESTARTBLOCK,
@@ -26,6 +27,8 @@ from vcsimg.restore.skeleton import Skeleton
 _SCHED_ATTR = struct.Struct("<IIQiIQQQII")
 _SCHED_RESET_ON_FORK = 1
 _SCHED_OTHER = 0
+_SCHED_KEEP_ALL = 0x18
+_SCHED_UTIL_CLAMP = 0x60
 _IOPRIO_WHO_PROCESS = 1
 _SS_DISABLE = 2
 _SS_AUTODISARM = 0x80000000
@@ -93,12 +96,18 @@ def _scheduling(remote: Remote, wanted: items.Scheduling) -> list[Call]:
         mask = sum(1 << cpu for cpu in cpus)
         size = -(-mask.bit_length() // 64) * 8
         calls.append((NR["sched_setaffinity"], (0, size, remote.put(mask.to_bytes(size, "little")))))
-    if wanted.policy not in (_SCHED_OTHER,) or wanted.nice or wanted.flags & _SCHED_RESET_ON_FORK:
+    own = attributes(remote.tid)
+    slice_differs = wanted.policy == _SCHED_OTHER and wanted.runtime not in (None, own.runtime)
+    if wanted.policy != _SCHED_OTHER or wanted.nice or wanted.flags & _SCHED_RESET_ON_FORK or slice_differs:
         content = _SCHED_ATTR.pack(
             48, wanted.policy, wanted.flags & _SCHED_RESET_ON_FORK, wanted.nice, wanted.priority,
             wanted.runtime or 0, wanted.deadline or 0, wanted.period or 0, 0, 0,
         )  # fmt: skip
         calls.append((NR["sched_setattr"], (0, remote.put(content[:48].ljust(56, b"\0")), 0)))
+    if (wanted.util_min, wanted.util_max) not in ((None, None), (own.util_min or None, own.util_max or None)):
+        flags = wanted.flags & _SCHED_RESET_ON_FORK | _SCHED_KEEP_ALL | _SCHED_UTIL_CLAMP
+        content = _SCHED_ATTR.pack(56, 0, flags, 0, 0, 0, 0, 0, wanted.util_min or 0, wanted.util_max or 0)
+        calls.append((NR["sched_setattr"], (0, remote.put(content), 0)))
     if wanted.io_priority:
         calls.append((NR["ioprio_set"], (_IOPRIO_WHO_PROCESS, 0, wanted.io_priority)))
     return calls
@@ -126,6 +135,9 @@ def restore_registers(skeleton: Skeleton, thread: Thread, captured: int) -> None
             ptrace.set_xstate(remote.tid, _area(remote, thread))
         except OSError as error:
             raise RestoreError(f"thread {thread.tid} extended registers", str(error.strerror)) from None
+    for dispatch in select(thread.records, items.UserDispatch):
+        wanted = ptrace.SyscallUserDispatch(dispatch.mode, dispatch.selector, dispatch.offset, dispatch.length)
+        ptrace.set_syscall_dispatch(remote.tid, wanted)
     ptrace.set_signal_mask(remote.tid, next((signals.mask for signals in select(thread.records, items.SignalMask)), 0))
     try:
         remote.store(_registers(skeleton, thread, captured))

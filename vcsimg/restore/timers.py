@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import struct
+import time
 
 from vcsimg.errors import RestoreError
 from vcsimg.image.sections.item import select
+from vcsimg.image.sections.thread import Dequeued, Pending
 from vcsimg.image.sections.timers import IntervalTimer, PosixTimer
 from vcsimg.kernel.prctl_set import TIMER_CREATE_RESTORE_IDS
 from vcsimg.kernel.syscalls import NR
 from vcsimg.restore.remote import Call, Remote, failed
+from vcsimg.restore.signals import timer_of
 from vcsimg.restore.skeleton import Skeleton
 
 _WHICH = {"real": 0, "virtual": 1, "prof": 2}
 _NOTIFY = {"signal": 0, "none": 1, "thread": 2}
 _THREAD_ID = 4
+_TIMER_ABSTIME = 1
 _MILLION, _BILLION = 1_000_000, 1_000_000_000
 _ON, _OFF = 1, 0
 _TRIES = 100_000
@@ -28,8 +32,15 @@ def restore_timers(skeleton: Skeleton) -> None:
     if posix:
         _create(remote, posix)
     calls: list[Call] = []
+    due = _due(skeleton)
     for timer in posix:
-        if timer.remaining:
+        if timer.id in due:
+            # It expired when the interval that runs now began, and has not been waited for since: its signal waits, and counts.
+            period = timer.interval or 0
+            first = time.clock_gettime_ns(timer.clock) + (timer.remaining or 0) - period if period else 1
+            at = remote.put(_spec(max(first, 1), period, _BILLION))
+            calls.append((NR["timer_settime"], (timer.id, _TIMER_ABSTIME, at, 0)))
+        elif timer.remaining:
             at = remote.put(_spec(timer.remaining, timer.interval or 0, _BILLION))
             calls.append((NR["timer_settime"], (timer.id, 0, at, 0)))
     for interval in select(section, IntervalTimer):
@@ -39,6 +50,15 @@ def restore_timers(skeleton: Skeleton) -> None:
         calls.append((NR["setitimer"], (_WHICH[interval.which], at, 0)))
     remote.all(calls, "timers")
     remote.clear()
+
+
+def _due(skeleton: Skeleton) -> set[int]:
+    """Timers whose signals wait."""
+    process = skeleton.process
+    waiting: list[Pending | Dequeued] = [*select(process.section("signals"), Pending)]
+    for thread in process.threads:
+        waiting += [*select(thread.records, Dequeued), *select(thread.records, Pending)]
+    return {timer.id for one in waiting if (timer := timer_of(process, one)) is not None}
 
 
 def _create(remote: Remote, timers: list[PosixTimer]) -> None:

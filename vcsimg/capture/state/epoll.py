@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
+import select
 
 from vcsimg.capture.state.descriptors import Descriptor, Table
 from vcsimg.capture.state.report import Report
-from vcsimg.image.sections.files import EpollWatch
+from vcsimg.image.sections.files import EpollQuiet, EpollWatch
 from vcsimg.kernel import kcmp
 from vcsimg.kernel.statx import decode_device
 
@@ -22,10 +23,16 @@ class EpollProbe:
         self._current: dict[tuple[int, int, int], int | None] = {}
         """Which descriptor is watched now: by epoll descriptor, target, and how many watches for that target came before."""
 
+        self._quiet: set[int] = set()
+
     def wants(self, descriptor: Descriptor) -> bool:
         return descriptor.type == "eventpoll"
 
     def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
+        poll = select.poll()
+        poll.register(own, select.POLLIN)
+        if not poll.poll(0):
+            self._quiet.add(descriptor.fd)
         before: dict[int, int] = {}
         for found in _WATCH.finditer(descriptor.info):
             target = int(found[1])
@@ -47,6 +54,10 @@ class EpollProbe:
         return None
 
     def describe(self, descriptor: Descriptor, report: Report) -> None:
+        if descriptor.fd in self._quiet:
+            self._quiet.discard(descriptor.fd)
+            if b"tfd:" in descriptor.info:
+                report.add("files", EpollQuiet(descriptor.fd))
         before: dict[int, int] = {}
         for found in _WATCH.finditer(descriptor.info):
             target = int(found[1])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from vcsimg.capture.state.descriptors import Descriptor
+import ctypes
+
+from vcsimg.capture.state.descriptors import Descriptor, Table
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.files import Eventfd, Pidfd, Signalfd
 from vcsimg.image.sections.timers import TimerDescriptor
+from vcsimg.kernel.calls import call
+from vcsimg.kernel.syscalls import NR
 
 
 def describe_eventfd(descriptor: Descriptor, report: Report) -> None:
@@ -26,10 +30,29 @@ def describe_signalfd(descriptor: Descriptor, report: Report) -> None:
         report.add("files", Signalfd(descriptor.fd, int(descriptor.values()["sigmask"], 16)))
 
 
-def describe_timerfd(descriptor: Descriptor, report: Report) -> None:
-    """Remaining time changes by itself, so it stands in section timers."""
-    if descriptor.type == "timerfd":
+class TimerfdProbe:
+    """Reads timerfds. Remaining time changes by itself, so it stands in section timers.
+
+    What has expired since the last look is counted when somebody looks (fs/timerfd.c, timerfd_do_gettime): so that is done first. It changes
+    nothing that the process can see.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[int, dict[str, str]] = {}
+
+    def wants(self, descriptor: Descriptor) -> bool:
+        return descriptor.type == "timerfd"
+
+    def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
         values = descriptor.values()
+        if int(values["ticks"]) and _nanoseconds(values["it_interval"]):
+            call(NR["timerfd_gettime"], own, ctypes.addressof(ctypes.create_string_buffer(32)))
+            with open(f"/proc/self/fdinfo/{own}") as info:
+                values = {name: value.strip() for name, _, value in (line.partition(":") for line in info)}
+        self._values[descriptor.fd] = values
+
+    def describe(self, descriptor: Descriptor, report: Report) -> None:
+        values = self._values.pop(descriptor.fd)
         report.add(
             "timers",
             TimerDescriptor(

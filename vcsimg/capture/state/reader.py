@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from vcsimg.capture.state.borrowing import Borrowings
 from vcsimg.capture.state.descriptors import DescriptorsReader
 from vcsimg.capture.state.epoll import EpollProbe
-from vcsimg.capture.state.eventfds import describe_eventfd, describe_pidfd, describe_signalfd, describe_timerfd
+from vcsimg.capture.state.eventfds import TimerfdProbe, describe_eventfd, describe_pidfd, describe_signalfd
 from vcsimg.capture.state.inotify import InotifyProbe
 from vcsimg.capture.state.locks import describe_locks
 from vcsimg.capture.state.memory_files import MemoryFileProbe
@@ -85,12 +85,12 @@ class StateReader:
                 SocketProbe(),
                 TerminalProbe(),
                 EpollProbe(),
+                TimerfdProbe(),
                 InotifyProbe(),
             ),
             descriptions=(
                 describe_eventfd,
                 describe_signalfd,
-                describe_timerfd,
                 describe_pidfd,
                 describe_locks,
                 describe_unsupported,
@@ -156,7 +156,7 @@ class StateReader:
             self._timers.read(moment)
             self._descriptors.read(moment)
             asks = self._threads.read(moment)
-            self._trouble = _run(held, asks)
+            self._trouble = _run(held, asks, lambda: self._status.look_at_locks(moment))
             self._threads.remember(moment, asks.keys())
 
     @contextmanager
@@ -207,12 +207,14 @@ class StateReader:
         return {record.int("mount") for record in records if record.get("mount") is not None}
 
 
-def _run(held: HeldProcess, asks: Mapping[int, Borrowings]) -> str | None:
-    """Let each thread make its calls, with buffers in memory that the first one gets. Returns why not, if it cannot be done."""
+def _run(held: HeldProcess, asks: Mapping[int, Borrowings], meanwhile: Callable[[], None]) -> str | None:
+    """Let each thread make its calls, with buffers in memory that the first one gets; `meanwhile` is called when it has it. Returns why
+    not, if it cannot be done."""
     size = max(ask.size for ask in asks.values())
     try:
         with deferred(), held.borrow() as borrowed:
             room = borrowed.scratch(size)
+            meanwhile()
             for thread in held.threads:
                 if thread.tid not in asks:
                     continue

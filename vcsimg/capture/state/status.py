@@ -15,6 +15,8 @@ from vcsimg.kernel import prctl
 from vcsimg.kernel.procfs import Stat, parse_stat, parse_status
 from vcsimg.kernel.syscalls import NR
 
+_GET_REGISTRATIONS = 1 << 9
+"""MEMBARRIER_CMD_GET_REGISTRATIONS (linux/membarrier.h)."""
 _NO_LOGIN = 0xFFFFFFFF
 
 
@@ -47,6 +49,12 @@ def nested(text: str | None) -> tuple[int, ...] | None:
     return found if len(found) > 1 else None
 
 
+def _locked(status: bytes) -> int:
+    """Kilobytes of locked memory."""
+    start = status.find(b"\nVmLck:") + 7
+    return int(status[start:].split(None, 1)[0]) if start > 7 else 0
+
+
 class StatusReader:
     """Reads it for one process."""
 
@@ -68,6 +76,8 @@ class StatusReader:
             buffer = ask.buffer(4)
             self._words[name] = (ask.call(NR["prctl"], number, buffer, 0, 0, 0), buffer)
         self._brk = ask.call(NR["brk"], 0)
+        self._membarrier = ask.call(NR["membarrier"], _GET_REGISTRATIONS, 0, 0)
+        self.lock_future = False
 
     def read(self, moment: Moment) -> None:
         """While it is stopped."""
@@ -86,6 +96,11 @@ class StatusReader:
         self._loginuid = proc.try_read_at_once("loginuid")
         self._oom = proc.try_read_at_once("oom_score_adj")
         self._dump = proc.try_read_at_once("coredump_filter")
+
+    def look_at_locks(self, moment: Moment) -> None:
+        """While it has memory that was borrowed: if that is locked, so is all that it gets (mlockall(2), MCL_FUTURE)."""
+        before = _locked(moment.status)
+        self.lock_future = before > 0 and _locked(moment.proc.read_at_once("status")) > before
 
     def finish(self, report: Report) -> None:
         """Write the section."""
@@ -164,6 +179,7 @@ class StatusReader:
     def _settings(self) -> Settings:
         merge = self._value("memory_merge")
         subreaper = self._word("subreaper")
+        registered = self._membarrier.result
         return Settings(
             oom_score_adj=int(self._oom) if self._oom else None,
             coredump_filter=int(self._dump, 16) if self._dump else None,
@@ -173,6 +189,8 @@ class StatusReader:
             mdwe=self._value("mdwe"),
             tsc=self._word("tsc"),
             mce_kill=self._value("mce_kill"),
+            membarrier=registered if registered is not None and registered > 0 else None,
+            lock_future=self.lock_future or None,
         )
 
     def _value(self, name: str) -> int | None:

@@ -49,6 +49,7 @@ SECTIONS: Mapping[str, tuple[type[Item], ...]] = {
         files.Owner,
         files.Eventfd,
         files.Signalfd,
+        files.EpollQuiet,
         files.EpollWatch,
         files.InotifyWatch,
         files.Pidfd,

@@ -80,6 +80,13 @@ class EpollWatch(Item, kind="epoll_watch"):
 
 
 @dataclass(frozen=True, slots=True)
+class EpollQuiet(Item, kind="epoll_quiet"):
+    """Nothing that the epoll descriptor watches was ready, or all that was had been told (EPOLLET)."""
+
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
 class InotifyWatch(Item, kind="inotify_watch"):
     """inotify(7). `path`: a path that leads to the watched inode; absent when none was found."""
 

@@ -15,7 +15,8 @@ class Socket(Item, kind="socket"):
     """By the lowest descriptor that refers to it.
 
     `local_raw`, `peer_raw`: struct sockaddr as getsockname(2), getpeername(2) give it.
-    `peer_inode`: of a connected unix socket. `peer_pid`: SO_PEERCRED, as vcsimg sees it: who called listen(2), connect(2) or socketpair(2). `bound_device`, `bound_inode`: the file that a unix socket is bound to.
+    `peer_inode`: of a connected unix socket. `bound_device`, `bound_inode`: the file that a unix socket is bound to.
+    `peer_pid`: SO_PEERCRED, as vcsimg sees it: who called listen(2), connect(2) or socketpair(2).
     """
 
     fd: int

@@ -105,3 +105,5 @@ class Settings(Item, kind="settings"):
     mdwe: Hex | None
     tsc: int | None
     mce_kill: int | None
+    membarrier: Hex | None = None
+    lock_future: bool | None = None
