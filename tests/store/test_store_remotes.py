@@ -74,6 +74,20 @@ def test_a_light_clone_fetches_what_it_looks_at(
     check(fresh, history)
 
 
+def test_a_light_clone_can_be_pruned_and_packed(repo: Repository, history: History, tmp_path: Path) -> None:
+    copy = Repository.clone(str(repo.path), tmp_path / "copy", light=True)
+    check(copy, history[-1:])
+    copy.gc()
+    pruned = copy.prune(keep_last=3)
+    assert (pruned.kept, pruned.removed) == (3, len(history) - 3)
+    kept = [capture.id for capture in copy.log()]
+    check(copy, [(commit, pages) for commit, (_, pages) in zip(kept, reversed(history), strict=False)])
+    copy.gc()
+    report = copy.fsck()
+    assert report.clean
+    assert (report.checked, report.absent) == (3, 0)
+
+
 def test_new_captures_are_fetched_and_pushed(repo: Repository, history: History, tmp_path: Path) -> None:
     copy = Repository.clone(str(repo.path), tmp_path / "copy")
     model = Model()

@@ -40,8 +40,13 @@ def collect(path: Path) -> Collected:
 
 
 def repack(path: Path) -> None:
-    """One pack of everything that references lead to; packs with a .keep file stay. Raises StoreError."""
-    gitcommand.run(path, "repack", "-a", "-d", "-q")
+    """One pack of everything that references lead to; packs with a .keep file stay. Raises StoreError.
+
+    In a light clone without a bitmap: git fails to make one where objects are missing.
+    """
+    light = gitcommand.attempt(path, "config", "--get-regexp", r"remote\..*\.promisor").returncode == 0
+    settings = ("-c", "repack.writeBitmaps=false") if light else ()
+    gitcommand.run(path, *settings, "repack", "-a", "-d", "-q")
 
 
 def size_of(path: Path) -> int:
