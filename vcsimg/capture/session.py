@@ -127,7 +127,7 @@ class Session:
                 capture = self._captures.get(pid) or self._add(pid, self._bases.pop(pid, None))
                 find_code_early(pid)
                 if capture.wants_tracking(self.options.engine):
-                    with hold(pid, timeout=self.options.timeout) as held:
+                    with _no_collection(), hold(pid, timeout=self.options.timeout) as held:
                         capture.begin_tracking(held)
                     pause += held.pause
                 capture.prepare()
