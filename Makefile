@@ -30,7 +30,7 @@ bench: setup
 	@$(BIN)/python -m tests.bench
 
 soak: setup
-	@VCSIMG_SOAK=1 $(BIN)/python -m pytest --timeout 7200 tests/soak tests/capture/test_invisible.py
+	@VCSIMG_SOAK=1 $(BIN)/python -m pytest --timeout 7200 tests/soak tests/capture/test_invisible.py tests/capture/test_large.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache
