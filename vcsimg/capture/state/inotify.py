@@ -8,6 +8,7 @@ import re
 import struct
 import termios
 from collections.abc import Iterator
+from itertools import islice
 
 from vcsimg.capture.state.descriptors import Descriptor, Table
 from vcsimg.capture.state.report import Report
@@ -19,6 +20,9 @@ _WATCH = re.compile(
     rb"(?: fhandle-bytes:[0-9a-f]+ fhandle-type:([0-9a-f]+) f_handle:([0-9a-f]+))?"
 )
 """fs/notify/fdinfo.c, inotify_fdinfo."""
+
+
+_ENTRIES = 10_000
 
 
 class InotifyProbe:
@@ -69,6 +73,20 @@ class InotifyProbe:
             if opened is not None and self._leads_to(opened, device, inode):
                 self._paths[device, inode] = opened
                 return opened
+        return self._inside_current_directory(device, inode)
+
+    def _inside_current_directory(self, device: str, inode: int) -> str | None:
+        """What programs watch by a short name."""
+        try:
+            directory = os.readlink(f"/proc/{self._tid}/cwd")
+            with os.scandir(f"/proc/{self._tid}/cwd") as entries:
+                for entry in islice(entries, _ENTRIES):
+                    path = os.path.join(directory, entry.name)
+                    if entry.inode() == inode and self._leads_to(path, device, inode):
+                        self._paths[device, inode] = path
+                        return path
+        except OSError:
+            pass
         return None
 
     def _candidates(self) -> Iterator[str]:

@@ -1,0 +1,1129 @@
+/* Sockets, pipes, epoll, eventfd, inotify, pidfd. A case a name; see restore_cases.h. */
+#include "restore_cases.h"
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+static struct sockaddr_in lo(int port) {
+    struct sockaddr_in a = {AF_INET, htons(port), {htonl(0x7f000001)}};
+    return a;
+}
+static int port_of(int s) {
+    struct sockaddr_in6 a;
+    socklen_t l = sizeof a;
+    getsockname(s, (void *)&a, &l);
+    return ntohs(a.sin6_port);
+}
+static int tcp_listen(void) {
+    int s = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in a = lo(0);
+    CHECK(!bind(s, (void *)&a, sizeof a));
+    CHECK(!listen(s, 10));
+    return s;
+}
+static void tcp_pair(int *c, int *s) {
+    int l = tcp_listen();
+    struct sockaddr_in a = lo(port_of(l));
+    *c = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(!connect(*c, (void *)&a, sizeof a));
+    *s = accept(l, 0, 0);
+    CHECK(*s >= 0);
+    close(l);
+}
+static char *rd(int s, char *b, int n) {
+    int k = recv(s, b, n, MSG_DONTWAIT);
+    b[k > 0 ? k : 0] = 0;
+    return b;
+}
+static int udp(void) {
+    int s = socket(AF_INET, SOCK_DGRAM, 0);
+    struct sockaddr_in a = lo(0);
+    CHECK(!bind(s, (void *)&a, sizeof a));
+    return s;
+}
+static void un(struct sockaddr_un *a, const char *p) {
+    memset(a, 0, sizeof *a);
+    a->sun_family = AF_UNIX;
+    strcpy(a->sun_path, p);
+}
+
+CASE(unix_stream_pair) {
+    int s[2];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+    write(s[0], "to one", 6);
+    write(s[1], "to zero", 7);
+    restored();
+    char b[50];
+    CHECK(!strcmp(rd(s[1], b, 49), "to one") && !strcmp(rd(s[0], b, 49), "to zero"));
+    write(s[0], "x", 1);
+    CHECK(!strcmp(rd(s[1], b, 49), "x"));
+}
+
+CASE(unix_seqpacket_pair) {
+    int s[2];
+    socketpair(AF_UNIX, SOCK_SEQPACKET, 0, s);
+    send(s[0], "a", 1, 0);
+    send(s[0], "", 0, 0);
+    send(s[0], "bcd", 3, 0);
+    restored();
+    char b[50];
+    CHECK(recv(s[1], b, 50, 0) == 1 && recv(s[1], b, 50, 0) == 0 && recv(s[1], b, 50, 0) == 3 && !memcmp(b, "bcd", 3));
+    CHECK(recv(s[1], b, 50, MSG_DONTWAIT) == -1 && errno == EAGAIN);
+}
+
+CASE(unix_dgram_pair) {
+    int s[2];
+    socketpair(AF_UNIX, SOCK_DGRAM, 0, s);
+    send(s[0], "a", 1, 0);
+    send(s[0], "", 0, 0);
+    send(s[0], "bcd", 3, 0);
+    restored();
+    char b[50];
+    CHECK(recv(s[1], b, 50, 0) == 1 && recv(s[1], b, 50, 0) == 0 && recv(s[1], b, 50, 0) == 3);
+    send(s[1], "back", 4, 0);
+    CHECK(recv(s[0], b, 50, 0) == 4);
+}
+
+CASE(unix_fds_passed) {
+    int s[2];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+    int f = open("pf", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    write(f, "file", 4);
+    char c[CMSG_SPACE(4)] = {0};
+    struct iovec v = {"m", 1};
+    struct msghdr m = {0, 0, &v, 1, c, sizeof c};
+    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+    h->cmsg_level = SOL_SOCKET;
+    h->cmsg_type = SCM_RIGHTS;
+    h->cmsg_len = CMSG_LEN(4);
+    memcpy(CMSG_DATA(h), &f, 4);
+    CHECK(sendmsg(s[0], &m, 0) == 1);
+    restored();
+    char b;
+    v.iov_base = &b;
+    CHECK(recvmsg(s[1], &m, 0) == 1);
+    h = CMSG_FIRSTHDR(&m);
+    CHECK(h && h->cmsg_type == SCM_RIGHTS);
+    int g;
+    memcpy(&g, CMSG_DATA(h), 4);
+    CHECK(lseek(g, 0, 1) == 4);
+    lseek(g, 1, 0);
+    CHECK(lseek(f, 0, 1) == 1);
+}
+
+CASE(unix_fds_passed_closed) {
+    int s[2];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+    int f = open("pf", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    write(f, "file", 4);
+    char c[CMSG_SPACE(4)] = {0};
+    struct iovec v = {"m", 1};
+    struct msghdr m = {0, 0, &v, 1, c, sizeof c};
+    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+    h->cmsg_level = SOL_SOCKET;
+    h->cmsg_type = SCM_RIGHTS;
+    h->cmsg_len = CMSG_LEN(4);
+    memcpy(CMSG_DATA(h), &f, 4);
+    CHECK(sendmsg(s[0], &m, 0) == 1);
+    close(f);
+    restored();
+    char b;
+    v.iov_base = &b;
+    CHECK(recvmsg(s[1], &m, 0) == 1);
+    h = CMSG_FIRSTHDR(&m);
+    CHECK(h && h->cmsg_type == SCM_RIGHTS);
+    int g;
+    memcpy(&g, CMSG_DATA(h), 4);
+    CHECK(lseek(g, 0, 1) == 4);
+    char d[5] = {0};
+    CHECK(pread(g, d, 4, 0) == 4 && !strcmp(d, "file"));
+}
+
+CASE(unix_credentials_queued) {
+    int s[2];
+    socketpair(AF_UNIX, SOCK_DGRAM, 0, s);
+    int on = 1;
+    setsockopt(s[1], SOL_SOCKET, SO_PASSCRED, &on, 4);
+    send(s[0], "c", 1, 0);
+    restored();
+    char b, c[100];
+    struct iovec v = {&b, 1};
+    struct msghdr m = {0, 0, &v, 1, c, 100};
+    on = 0;
+    socklen_t l = 4;
+    getsockopt(s[1], SOL_SOCKET, SO_PASSCRED, &on, &l);
+    CHECK(on == 1);
+    CHECK(recvmsg(s[1], &m, 0) == 1);
+    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+    CHECK(h && h->cmsg_type == SCM_CREDENTIALS);
+    struct ucred u;
+    memcpy(&u, CMSG_DATA(h), sizeof u);
+    CHECK(u.uid == getuid());
+    CHECK(u.pid == getpid());
+}
+
+CASE(unix_peercred) {
+    int s[2];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+    restored();
+    struct ucred u;
+    socklen_t l = sizeof u;
+    CHECK(!getsockopt(s[0], SOL_SOCKET, SO_PEERCRED, &u, &l));
+    CHECK(u.uid == getuid() && u.gid == getgid());
+    CHECK(u.pid == getpid());
+}
+
+CASE(unix_listening_path) {
+    struct sockaddr_un a;
+    un(&a, "sock");
+    int l = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(!bind(l, (void *)&a, sizeof a) && !listen(l, 5));
+    restored();
+    int c = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(!connect(c, (void *)&a, sizeof a));
+    int s = accept(l, 0, 0);
+    CHECK(s >= 0);
+    write(c, "hi", 2);
+    char b[5];
+    CHECK(read(s, b, 5) == 2);
+    struct sockaddr_un g;
+    socklen_t n = sizeof g;
+    getsockname(l, (void *)&g, &n);
+    CHECK(!strcmp(g.sun_path, "sock"));
+}
+
+CASE(unix_listening_abs_path) {
+    struct sockaddr_un a;
+    char p[90];
+    getcwd(p, 80);
+    strcat(p, "/s");
+    un(&a, p);
+    int l = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(!bind(l, (void *)&a, sizeof a) && !listen(l, 5));
+    restored();
+    int c = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(!connect(c, (void *)&a, sizeof a));
+    int s = accept(l, 0, 0);
+    CHECK(s >= 0);
+    struct sockaddr_un g;
+    socklen_t n = sizeof g;
+    getsockname(l, (void *)&g, &n);
+    CHECK(!strcmp(g.sun_path, p));
+    struct stat st;
+    CHECK(!stat(p, &st) && S_ISSOCK(st.st_mode));
+}
+
+CASE(unix_listening_abstract) {
+    struct sockaddr_un a = {AF_UNIX};
+    sprintf(a.sun_path + 1, "abs%d", getpid());
+    socklen_t n = 3 + strlen(a.sun_path + 1);
+    int l = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+    CHECK(!bind(l, (void *)&a, n) && !listen(l, 5));
+    restored();
+    int c = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+    CHECK(!connect(c, (void *)&a, n));
+    CHECK(accept(l, 0, 0) >= 0);
+}
+
+CASE(unix_connected_path) {
+    struct sockaddr_un a;
+    un(&a, "sock");
+    int l = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(!bind(l, (void *)&a, sizeof a) && !listen(l, 5));
+    int c = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(!connect(c, (void *)&a, sizeof a));
+    int s = accept(l, 0, 0);
+    write(c, "queued", 6);
+    write(s, "other", 5);
+    restored();
+    char b[50];
+    CHECK(!strcmp(rd(s, b, 49), "queued") && !strcmp(rd(c, b, 49), "other"));
+    struct sockaddr_un g = {0};
+    socklen_t n = sizeof g;
+    CHECK(!getpeername(c, (void *)&g, &n));
+    CHECK(!strcmp(g.sun_path, "sock"));
+    n = sizeof g;
+    memset(&g, 0, sizeof g);
+    CHECK(!getsockname(s, (void *)&g, &n));
+    CHECK(!strcmp(g.sun_path, "sock"));
+    int d = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(!connect(d, (void *)&a, sizeof a) && accept(l, 0, 0) >= 0);
+}
+
+CASE(unix_connected_bound_client) {
+    struct sockaddr_un a = {AF_UNIX}, cl = {AF_UNIX};
+    sprintf(a.sun_path + 1, "srv%d", getpid());
+    sprintf(cl.sun_path + 1, "cli%d", getpid());
+    socklen_t n = 3 + strlen(a.sun_path + 1);
+    int l = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(!bind(l, (void *)&a, n) && !listen(l, 5));
+    int c = socket(AF_UNIX, SOCK_STREAM, 0);
+    bind(c, (void *)&cl, n);
+    CHECK(!connect(c, (void *)&a, n));
+    int s = accept(l, 0, 0);
+    restored();
+    struct sockaddr_un g = {0};
+    socklen_t k = sizeof g;
+    CHECK(!getpeername(s, (void *)&g, &k) && k == n && !memcmp(&g, &cl, n));
+    write(c, "x", 1);
+    char b[5];
+    CHECK(!strcmp(rd(s, b, 4), "x"));
+}
+
+CASE(unix_connected_listener_gone) {
+    struct sockaddr_un a;
+    un(&a, "sock");
+    int l = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(!bind(l, (void *)&a, sizeof a) && !listen(l, 5));
+    int c = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(!connect(c, (void *)&a, sizeof a));
+    int s = accept(l, 0, 0);
+    close(l);
+    unlink("sock");
+    write(c, "queued", 6);
+    restored();
+    char b[50];
+    CHECK(!strcmp(rd(s, b, 49), "queued"));
+    write(s, "back", 4);
+    CHECK(!strcmp(rd(c, b, 49), "back"));
+}
+
+CASE(unix_dgram_bound_queue) {
+    struct sockaddr_un a, f, g = {0};
+    un(&a, "srv");
+    un(&f, "cli");
+    int s = socket(AF_UNIX, SOCK_DGRAM, 0), c = socket(AF_UNIX, SOCK_DGRAM, 0);
+    CHECK(!bind(s, (void *)&a, sizeof a) && !bind(c, (void *)&f, sizeof f));
+    CHECK(sendto(c, "hello", 5, 0, (void *)&a, sizeof a) == 5);
+    restored();
+    char b[50];
+    socklen_t n = sizeof g;
+    CHECK(recvfrom(s, b, 50, 0, (void *)&g, &n) == 5);
+    CHECK(!strcmp(g.sun_path, "cli"));
+    CHECK(sendto(s, "re", 2, 0, (void *)&g, n) == 2 && recv(c, b, 50, 0) == 2);
+}
+
+CASE(unix_dgram_connected_server) {
+    struct sockaddr_un a;
+    un(&a, "srv");
+    int s = socket(AF_UNIX, SOCK_DGRAM, 0), c = socket(AF_UNIX, SOCK_DGRAM, 0);
+    CHECK(!bind(s, (void *)&a, sizeof a) && !connect(c, (void *)&a, sizeof a));
+    send(c, "one", 3, 0);
+    restored();
+    char b[50];
+    CHECK(recv(s, b, 50, 0) == 3);
+    CHECK(send(c, "two", 3, 0) == 3 && recv(s, b, 50, 0) == 3);
+}
+
+CASE(unix_dgram_client_first) {
+    struct sockaddr_un a;
+    un(&a, "srv");
+    int c = socket(AF_UNIX, SOCK_DGRAM, 0), s = socket(AF_UNIX, SOCK_DGRAM, 0);
+    CHECK(!bind(s, (void *)&a, sizeof a) && !connect(c, (void *)&a, sizeof a));
+    struct sockaddr_un f;
+    un(&f, "cl");
+    bind(c, (void *)&f, sizeof f);
+    connect(s, (void *)&f, sizeof f);
+    send(c, "one", 3, 0);
+    send(s, "four", 4, 0);
+    restored();
+    char b[50];
+    CHECK(recv(s, b, 50, 0) == 3 && recv(c, b, 50, 0) == 4);
+    CHECK(send(c, "two", 3, 0) == 3 && recv(s, b, 50, 0) == 3);
+    CHECK(send(s, "two", 3, 0) == 3 && recv(c, b, 50, 0) == 3);
+}
+
+CASE(unix_shutdown_wr) {
+    int s[2];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+    write(s[0], "last", 4);
+    shutdown(s[0], SHUT_WR);
+    restored();
+    char b[50];
+    CHECK(read(s[1], b, 50) == 4 && read(s[1], b, 50) == 0);
+    CHECK(send(s[0], "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE);
+    CHECK(write(s[1], "x", 1) == 1 && read(s[0], b, 50) == 1);
+}
+
+CASE(unix_shutdown_rd) {
+    int s[2];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+    shutdown(s[0], SHUT_RD);
+    restored();
+    char b[50];
+    CHECK(read(s[0], b, 50) == 0);
+    CHECK(send(s[1], "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE);
+    CHECK(write(s[0], "x", 1) == 1 && read(s[1], b, 50) == 1);
+}
+
+CASE(unix_peer_closed) {
+    int s[2];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+    write(s[1], "bye", 3);
+    close(s[1]);
+    restored();
+    char b[50];
+    CHECK(read(s[0], b, 50) == 3 && read(s[0], b, 50) == 0);
+    CHECK(send(s[0], "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE);
+}
+
+CASE(unix_options) {
+    int s[2];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+    int v = 100000;
+    setsockopt(s[0], SOL_SOCKET, SO_SNDBUF, &v, 4);
+    struct timeval t = {7, 500000};
+    setsockopt(s[0], SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
+    setsockopt(s[0], SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t);
+    fcntl(s[1], F_SETFL, O_NONBLOCK);
+    int po = 5;
+    setsockopt(s[0], SOL_SOCKET, SO_PEEK_OFF, &po, 4);
+    restored();
+    socklen_t l = 4;
+    v = 0;
+    getsockopt(s[0], SOL_SOCKET, SO_SNDBUF, &v, &l);
+    CHECK(v == 200000);
+    memset(&t, 0, sizeof t);
+    l = sizeof t;
+    getsockopt(s[0], SOL_SOCKET, SO_RCVTIMEO, &t, &l);
+    CHECK(t.tv_sec == 7 && t.tv_usec == 500000);
+    CHECK(fcntl(s[1], F_GETFL) & O_NONBLOCK && !(fcntl(s[0], F_GETFL) & O_NONBLOCK));
+    l = 4;
+    po = 0;
+    getsockopt(s[0], SOL_SOCKET, SO_PEEK_OFF, &po, &l);
+    CHECK(po == 5);
+}
+
+CASE(unix_unbound) {
+    int s = socket(AF_UNIX, SOCK_STREAM, 0), d = socket(AF_UNIX, SOCK_DGRAM, 0);
+    restored();
+    struct sockaddr_un a;
+    un(&a, "later");
+    CHECK(!bind(s, (void *)&a, sizeof a) && !listen(s, 1));
+    CHECK(!connect(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&a, sizeof a));
+    un(&a, "d");
+    CHECK(!bind(d, (void *)&a, sizeof a));
+}
+
+CASE(unix_bound_not_listening) {
+    struct sockaddr_un a;
+    un(&a, "bnd");
+    int s = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(!bind(s, (void *)&a, sizeof a));
+    restored();
+    int c = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(connect(c, (void *)&a, sizeof a) == -1 && errno == ECONNREFUSED);
+    CHECK(!listen(s, 1) && !connect(c, (void *)&a, sizeof a));
+}
+
+CASE(unix_fork_pair) {
+    int s[2];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+    pid_t c = fork();
+    if (!c) {
+        close(s[0]);
+        char b[10];
+        int n;
+        while ((n = read(s[1], b, 10)) > 0) write(s[1], b, n);
+        _exit(0);
+    }
+    close(s[1]);
+    usleep(20000);
+    restored();
+    write(s[0], "echo", 4);
+    char b[10];
+    CHECK(read(s[0], b, 10) == 4);
+    close(s[0]);
+    int st;
+    CHECK(waitpid(c, &st, 0) == c && !st);
+}
+
+CASE(udp_bound) {
+    int s = udp();
+    int p = port_of(s);
+    restored();
+    CHECK(port_of(s) == p);
+    int c = socket(AF_INET, SOCK_DGRAM, 0);
+    struct sockaddr_in a = lo(p);
+    CHECK(sendto(c, "x", 1, 0, (void *)&a, sizeof a) == 1);
+    char b[5];
+    CHECK(recv(s, b, 5, 0) == 1);
+}
+
+CASE(udp_queued_source) {
+    int s = udp(), c = udp();
+    struct sockaddr_in a = lo(port_of(s)), f;
+    sendto(c, "one", 3, 0, (void *)&a, sizeof a);
+    sendto(c, "", 0, 0, (void *)&a, sizeof a);
+    sendto(c, "three", 5, 0, (void *)&a, sizeof a);
+    restored();
+    char b[50];
+    socklen_t l = sizeof f;
+    CHECK(recvfrom(s, b, 50, 0, (void *)&f, &l) == 3 && ntohs(f.sin_port) == port_of(c));
+    CHECK(recv(s, b, 50, 0) == 0 && recv(s, b, 50, 0) == 5);
+}
+
+CASE(udp_queued_source_gone) {
+    int s = udp(), c = udp();
+    int p = port_of(c);
+    struct sockaddr_in a = lo(port_of(s)), f;
+    sendto(c, "one", 3, 0, (void *)&a, sizeof a);
+    close(c);
+    restored();
+    char b[50];
+    socklen_t l = sizeof f;
+    CHECK(recvfrom(s, b, 50, 0, (void *)&f, &l) == 3);
+    CHECK(ntohs(f.sin_port) == p);
+}
+
+CASE(udp_connected_pair) {
+    int s = udp(), c = udp();
+    struct sockaddr_in a = lo(port_of(s)), d = lo(port_of(c));
+    CHECK(!connect(c, (void *)&a, sizeof a) && !connect(s, (void *)&d, sizeof d));
+    send(c, "to s", 4, 0);
+    send(s, "to c!", 5, 0);
+    restored();
+    char b[50];
+    CHECK(recv(s, b, 50, 0) == 4 && recv(c, b, 50, 0) == 5);
+    CHECK(send(c, "x", 1, 0) == 1 && recv(s, b, 50, 0) == 1);
+}
+
+CASE(udp_unbound_autobound) {
+    int s = udp();
+    int c = socket(AF_INET, SOCK_DGRAM, 0);
+    struct sockaddr_in a = lo(port_of(s)), f;
+    sendto(c, "one", 3, 0, (void *)&a, sizeof a);
+    int p = port_of(c);
+    restored();
+    CHECK(port_of(c) == p);
+    char b[9];
+    socklen_t l = sizeof f;
+    CHECK(recvfrom(s, b, 9, 0, (void *)&f, &l) == 3 && ntohs(f.sin_port) == p);
+    CHECK(sendto(s, "re", 2, 0, (void *)&f, l) == 2 && recv(c, b, 9, 0) == 2);
+}
+
+CASE(udp_options) {
+    int s = udp();
+    int on = 1, v;
+    setsockopt(s, SOL_SOCKET, SO_BROADCAST, &on, 4);
+    setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &on, 4);
+    setsockopt(s, IPPROTO_IP, IP_PKTINFO, &on, 4);
+    v = 33;
+    setsockopt(s, IPPROTO_IP, IP_TTL, &v, 4);
+    v = 0x10;
+    setsockopt(s, IPPROTO_IP, IP_TOS, &v, 4);
+    v = 3;
+    setsockopt(s, IPPROTO_IP, IP_MULTICAST_TTL, &v, 4);
+    setsockopt(s, SOL_SOCKET, SO_TIMESTAMPNS, &on, 4);
+    restored();
+    socklen_t l = 4;
+    v = 0;
+    getsockopt(s, SOL_SOCKET, SO_BROADCAST, &v, &l);
+    CHECK(v == 1);
+    getsockopt(s, IPPROTO_IP, IP_PKTINFO, &v, &l);
+    CHECK(v == 1);
+    getsockopt(s, IPPROTO_IP, IP_TTL, &v, &l);
+    CHECK(v == 33);
+    getsockopt(s, IPPROTO_IP, IP_TOS, &v, &l);
+    CHECK(v == 0x10);
+    getsockopt(s, IPPROTO_IP, IP_MULTICAST_TTL, &v, &l);
+    CHECK(v == 3);
+    getsockopt(s, SOL_SOCKET, SO_TIMESTAMPNS, &v, &l);
+    CHECK(v == 1);
+}
+
+CASE(udp6) {
+    int s = socket(AF_INET6, SOCK_DGRAM, 0);
+    struct sockaddr_in6 a = {AF_INET6, 0, 0, IN6ADDR_LOOPBACK_INIT};
+    if (bind(s, (void *)&a, sizeof a)) {
+        restored();
+        return;
+    }
+    int c = socket(AF_INET6, SOCK_DGRAM, 0);
+    bind(c, (void *)&a, sizeof a);
+    a.sin6_port = htons(port_of(s));
+    CHECK(!connect(c, (void *)&a, sizeof a));
+    send(c, "six", 3, 0);
+    restored();
+    char b[9];
+    struct sockaddr_in6 f;
+    socklen_t l = sizeof f;
+    CHECK(recvfrom(s, b, 9, 0, (void *)&f, &l) == 3 && ntohs(f.sin6_port) == port_of(c));
+}
+
+CASE(tcp_listening) {
+    int l = tcp_listen();
+    int p = port_of(l);
+    restored();
+    CHECK(port_of(l) == p);
+    struct sockaddr_in a = lo(p);
+    int c = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(!connect(c, (void *)&a, sizeof a) && accept(l, 0, 0) >= 0);
+}
+
+CASE(tcp_listening6) {
+    int l = socket(AF_INET6, SOCK_STREAM, 0);
+    int on = 1;
+    setsockopt(l, IPPROTO_IPV6, IPV6_V6ONLY, &on, 4);
+    struct sockaddr_in6 a = {AF_INET6};
+    CHECK(!bind(l, (void *)&a, sizeof a) && !listen(l, 7));
+    int p = port_of(l);
+    restored();
+    CHECK(port_of(l) == p);
+    on = 0;
+    socklen_t n = 4;
+    getsockopt(l, IPPROTO_IPV6, IPV6_V6ONLY, &on, &n);
+    CHECK(on == 1);
+}
+
+CASE(tcp_bound_only) {
+    int s = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in a = lo(0);
+    bind(s, (void *)&a, sizeof a);
+    int p = port_of(s);
+    restored();
+    CHECK(port_of(s) == p);
+    CHECK(!listen(s, 1));
+}
+
+CASE(tcp_pair_queued) {
+    int c, s;
+    tcp_pair(&c, &s);
+    write(c, "to server", 9);
+    write(s, "to client", 9);
+    usleep(10000);
+    restored();
+    char b[50];
+    CHECK(!strcmp(rd(s, b, 49), "to server") && !strcmp(rd(c, b, 49), "to client"));
+    write(c, "x", 1);
+    usleep(1000);
+    CHECK(read(s, b, 1) == 1);
+    struct sockaddr_in g, h;
+    socklen_t n = sizeof g;
+    getpeername(c, (void *)&g, &n);
+    getsockname(s, (void *)&h, &n);
+    CHECK(g.sin_port == h.sin_port);
+}
+
+CASE(tcp_pair_addresses) {
+    int c, s;
+    tcp_pair(&c, &s);
+    int p = port_of(c), q = port_of(s);
+    restored();
+    CHECK(port_of(c) == p && port_of(s) == q);
+}
+
+CASE(tcp_pair_full) {
+    int c, s;
+    tcp_pair(&c, &s);
+    fcntl(c, F_SETFL, O_NONBLOCK);
+    char b[4096];
+    long n = 0, k;
+    for (int i = 0; i < 4096; i++) b[i] = i % 251;
+    for (int t = 0; t < 20; t++) {
+        while ((k = write(c, b, 4096)) > 0) n += k;
+        usleep(2000);
+    }
+    restored();
+    long m = 0;
+    static char buf[65536];
+    while (m < n) {
+        k = read(s, buf, 65536);
+        CHECK(k > 0);
+        m += k;
+    }
+    CHECK(m == n);
+}
+
+CASE(tcp_half_closed) {
+    int c, s;
+    tcp_pair(&c, &s);
+    write(c, "end", 3);
+    shutdown(c, SHUT_WR);
+    usleep(10000);
+    restored();
+    char b[9];
+    CHECK(read(s, b, 9) == 3 && read(s, b, 9) == 0);
+    CHECK(write(s, "still", 5) == 5 && read(c, b, 9) == 5);
+    close(s);
+    CHECK(read(c, b, 9) == 0);
+}
+
+CASE(tcp_peer_closed) {
+    int c, s;
+    tcp_pair(&c, &s);
+    write(c, "end", 3);
+    close(c);
+    usleep(10000);
+    restored();
+    char b[9];
+    CHECK(read(s, b, 9) == 3 && read(s, b, 9) == 0);
+}
+
+CASE(tcp_both_shutdown) {
+    int c, s;
+    tcp_pair(&c, &s);
+    shutdown(c, SHUT_WR);
+    shutdown(s, SHUT_WR);
+    usleep(10000);
+    restored();
+    char b[9];
+    CHECK(read(s, b, 9) == 0 && read(c, b, 9) == 0);
+    CHECK(send(c, "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE);
+}
+
+CASE(tcp_options) {
+    int c, s;
+    tcp_pair(&c, &s);
+    int on = 1, v = 44;
+    setsockopt(c, IPPROTO_TCP, TCP_NODELAY, &on, 4);
+    setsockopt(c, SOL_SOCKET, SO_KEEPALIVE, &on, 4);
+    setsockopt(c, IPPROTO_TCP, TCP_KEEPIDLE, &v, 4);
+    struct linger l = {1, 9};
+    setsockopt(c, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+    v = 5000;
+    setsockopt(s, IPPROTO_TCP, TCP_USER_TIMEOUT, &v, 4);
+    v = 7;
+    setsockopt(s, IPPROTO_TCP, TCP_KEEPCNT, &v, 4);
+    setsockopt(s, SOL_SOCKET, SO_OOBINLINE, &on, 4);
+    restored();
+    socklen_t n = 4;
+    v = 0;
+    getsockopt(c, IPPROTO_TCP, TCP_NODELAY, &v, &n);
+    CHECK(v);
+    getsockopt(c, SOL_SOCKET, SO_KEEPALIVE, &v, &n);
+    CHECK(v == 1);
+    getsockopt(c, IPPROTO_TCP, TCP_KEEPIDLE, &v, &n);
+    CHECK(v == 44);
+    getsockopt(s, IPPROTO_TCP, TCP_USER_TIMEOUT, &v, &n);
+    CHECK(v == 5000);
+    getsockopt(s, IPPROTO_TCP, TCP_KEEPCNT, &v, &n);
+    CHECK(v == 7);
+    getsockopt(s, SOL_SOCKET, SO_OOBINLINE, &v, &n);
+    CHECK(v == 1);
+    n = sizeof l;
+    l.l_linger = 0;
+    getsockopt(c, SOL_SOCKET, SO_LINGER, &l, &n);
+    CHECK(l.l_onoff && l.l_linger == 9);
+}
+
+CASE(tcp_listener_with_connections) {
+    int l = tcp_listen();
+    struct sockaddr_in a = lo(port_of(l));
+    int c[3], s[3];
+    for (int i = 0; i < 3; i++) {
+        c[i] = socket(AF_INET, SOCK_STREAM, 0);
+        connect(c[i], (void *)&a, sizeof a);
+        s[i] = accept(l, 0, 0);
+        char x = '0' + i;
+        write(c[i], &x, 1);
+    }
+    restored();
+    for (int i = 0; i < 3; i++) {
+        char x;
+        CHECK(read(s[i], &x, 1) == 1 && x == '0' + i);
+    }
+    int d = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(!connect(d, (void *)&a, sizeof a) && accept(l, 0, 0) >= 0);
+}
+
+CASE(tcp6_pair) {
+    int l = socket(AF_INET6, SOCK_STREAM, 0);
+    struct sockaddr_in6 a = {AF_INET6, 0, 0, IN6ADDR_LOOPBACK_INIT};
+    if (bind(l, (void *)&a, sizeof a)) {
+        restored();
+        return;
+    }
+    listen(l, 1);
+    a.sin6_port = htons(port_of(l));
+    int c = socket(AF_INET6, SOCK_STREAM, 0);
+    CHECK(!connect(c, (void *)&a, sizeof a));
+    int s = accept(l, 0, 0);
+    write(c, "six", 3);
+    restored();
+    char b[9];
+    CHECK(read(s, b, 9) == 3);
+}
+
+CASE(tcp_fork_pair) {
+    int c, s;
+    tcp_pair(&c, &s);
+    pid_t p = fork();
+    if (!p) {
+        close(c);
+        char b[10];
+        int n;
+        while ((n = read(s, b, 10)) > 0) write(s, b, n);
+        _exit(0);
+    }
+    close(s);
+    usleep(20000);
+    restored();
+    write(c, "echo", 4);
+    char b[10];
+    CHECK(read(c, b, 10) == 4);
+    close(c);
+    int st;
+    CHECK(waitpid(p, &st, 0) == p && !st);
+}
+
+CASE(netlink_bound) {
+    int s = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+    struct sockaddr_nl a = {AF_NETLINK, 0, 0, RTMGRP_LINK};
+    CHECK(!bind(s, (void *)&a, sizeof a));
+    struct sockaddr_nl g;
+    socklen_t n = sizeof g;
+    getsockname(s, (void *)&g, &n);
+    unsigned pid = g.nl_pid;
+    restored();
+    n = sizeof g;
+    CHECK(!getsockname(s, (void *)&g, &n));
+    CHECK(g.nl_groups == RTMGRP_LINK);
+    CHECK(g.nl_pid == pid);
+    struct { struct nlmsghdr h; struct rtgenmsg m; } q = {{sizeof q, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 1}, {AF_UNSPEC}};
+    CHECK(send(s, &q, sizeof q, 0) == sizeof q);
+    char b[8192];
+    CHECK(recv(s, b, 8192, 0) > 0);
+}
+
+CASE(netlink_unbound) {
+    int s = socket(AF_NETLINK, SOCK_DGRAM, NETLINK_ROUTE);
+    restored();
+    struct { struct nlmsghdr h; struct rtgenmsg m; } q = {{sizeof q, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 1}, {AF_UNSPEC}};
+    CHECK(send(s, &q, sizeof q, 0) == sizeof q);
+    char b[8192];
+    CHECK(recv(s, b, 8192, 0) > 0);
+}
+
+CASE(bpf_filter) {
+    int s = udp(), c = udp();
+    struct { uint16_t code; uint8_t jt, jf; uint32_t k; } f[] = {{0x30, 0, 0, 8}, {0x15, 0, 1, 'k'}, {6, 0, 0, 0xffff}, {6, 0, 0, 0}};
+    struct { uint16_t len; void *p; } pr = {4, f};
+    CHECK(!setsockopt(s, SOL_SOCKET, SO_ATTACH_FILTER, &pr, sizeof pr));
+    restored();
+    struct sockaddr_in a = lo(port_of(s));
+    sendto(c, "drop", 4, 0, (void *)&a, sizeof a);
+    sendto(c, "keep", 4, 0, (void *)&a, sizeof a);
+    char b[9] = {0};
+    CHECK(recv(s, b, 9, 0) == 4 && !strcmp(b, "keep"));
+}
+
+CASE(pipe_data) {
+    int p[2];
+    pipe(p);
+    write(p[1], "abc", 3);
+    restored();
+    char b[9];
+    CHECK(read(p[0], b, 9) == 3);
+    write(p[1], "z", 1);
+    CHECK(read(p[0], b, 9) == 1);
+    close(p[1]);
+    CHECK(read(p[0], b, 9) == 0);
+}
+
+CASE(pipe_full_size) {
+    int p[2];
+    pipe2(p, O_NONBLOCK);
+    fcntl(p[1], F_SETPIPE_SZ, 1 << 20);
+    char b[4096];
+    long n = 0, k;
+    memset(b, 'p', 4096);
+    while ((k = write(p[1], b, 4096)) > 0) n += k;
+    restored();
+    CHECK(fcntl(p[0], F_GETPIPE_SZ) == 1 << 20);
+    CHECK(write(p[1], b, 1) == -1 && errno == EAGAIN);
+    long m = 0;
+    while ((k = read(p[0], b, 4096)) > 0) m += k;
+    CHECK(m == n);
+}
+
+CASE(pipe_small) {
+    int p[2];
+    pipe(p);
+    fcntl(p[1], F_SETPIPE_SZ, 4096);
+    write(p[1], "x", 1);
+    restored();
+    CHECK(fcntl(p[0], F_GETPIPE_SZ) == 4096);
+    char b[2];
+    CHECK(read(p[0], b, 2) == 1);
+}
+
+CASE(pipe_packets) {
+    int p[2];
+    if (pipe2(p, O_DIRECT)) {
+        restored();
+        return;
+    }
+    write(p[1], "one", 3);
+    write(p[1], "second", 6);
+    restored();
+    char b[50];
+    CHECK(read(p[0], b, 50) == 3 && read(p[0], b, 50) == 6);
+    CHECK(fcntl(p[1], F_GETFL) & O_DIRECT);
+    write(p[1], "a", 1);
+    write(p[1], "b", 1);
+    CHECK(read(p[0], b, 50) == 1);
+}
+
+CASE(pipe_writer_closed) {
+    int p[2];
+    pipe(p);
+    write(p[1], "rest", 4);
+    close(p[1]);
+    restored();
+    char b[9];
+    CHECK(read(p[0], b, 9) == 4 && read(p[0], b, 9) == 0);
+}
+
+CASE(pipe_reader_closed) {
+    int p[2];
+    pipe(p);
+    close(p[0]);
+    signal(SIGPIPE, SIG_IGN);
+    restored();
+    CHECK(write(p[1], "x", 1) == -1 && errno == EPIPE);
+}
+
+CASE(pipe_one_end_nonblock) {
+    int p[2];
+    pipe(p);
+    fcntl(p[0], F_SETFL, O_NONBLOCK);
+    restored();
+    char b;
+    CHECK(read(p[0], &b, 1) == -1 && errno == EAGAIN);
+    CHECK(!(fcntl(p[1], F_GETFL) & O_NONBLOCK));
+}
+
+CASE(pipe_reopened_rdwr) {
+    int p[2];
+    pipe(p);
+    char n[50];
+    sprintf(n, "/proc/self/fd/%d", p[0]);
+    int w = open(n, O_RDWR);
+    CHECK(w >= 0);
+    close(p[1]);
+    write(w, "x", 1);
+    restored();
+    char b;
+    CHECK(read(p[0], &b, 1) == 1);
+    CHECK(write(w, "y", 1) == 1 && read(w, &b, 1) == 1 && b == 'y');
+}
+
+CASE(pipe_tree) {
+    int a[2], b[2];
+    pipe(a);
+    pipe(b);
+    pid_t c = fork();
+    if (!c) {
+        close(a[1]);
+        close(b[0]);
+        char x;
+        int n;
+        while ((n = read(a[0], &x, 1)) > 0) { x++; write(b[1], &x, 1); } _exit(3);
+    }
+    close(a[0]);
+    close(b[1]);
+    usleep(10000);
+    restored();
+    char x = 'a';
+    write(a[1], &x, 1);
+    CHECK(read(b[0], &x, 1) == 1 && x == 'b');
+    close(a[1]);
+    CHECK(read(b[0], &x, 1) == 0);
+    int st;
+    waitpid(c, &st, 0);
+    CHECK(WEXITSTATUS(st) == 3);
+}
+
+CASE(pipe_spliced_tee) {
+    int p[2], q[2];
+    pipe(p);
+    pipe(q);
+    write(p[1], "tee", 3);
+    tee(p[0], q[1], 3, 0);
+    restored();
+    char b[9];
+    CHECK(read(p[0], b, 9) == 3 && read(q[0], b, 9) == 3);
+}
+
+CASE(epoll_edge_oneshot) {
+    int e = epoll_create1(EPOLL_CLOEXEC), a = eventfd(0, EFD_NONBLOCK), b = eventfd(1, 0), c = eventfd(1, 0);
+    struct epoll_event v = {.events = EPOLLIN, .data.u64 = 1}, out[5];
+    epoll_ctl(e, EPOLL_CTL_ADD, a, &v);
+    v.events = EPOLLIN | EPOLLET;
+    v.data.u64 = 2;
+    epoll_ctl(e, EPOLL_CTL_ADD, b, &v);
+    v.events = EPOLLIN | EPOLLONESHOT;
+    v.data.u64 = 3;
+    epoll_ctl(e, EPOLL_CTL_ADD, c, &v);
+    CHECK(epoll_wait(e, out, 5, 0) == 2 && epoll_wait(e, out, 5, 0) == 0);
+    restored();
+    CHECK(epoll_wait(e, out, 5, 0) == 0);
+    uint64_t one = 1;
+    write(b, &one, 8);
+    CHECK(epoll_wait(e, out, 5, 0) == 1 && out[0].data.u64 == 2);
+    v.events = EPOLLIN;
+    CHECK(!epoll_ctl(e, EPOLL_CTL_MOD, c, &v));
+    CHECK(epoll_wait(e, out, 5, 0) == 1 && out[0].data.u64 == 3);
+}
+
+CASE(epoll_edge_untold) {
+    int e = epoll_create1(0), b = eventfd(1, 0);
+    struct epoll_event v = {.events = EPOLLIN | EPOLLET, .data.u64 = 2}, out[5];
+    epoll_ctl(e, EPOLL_CTL_ADD, b, &v);
+    restored();
+    CHECK(epoll_wait(e, out, 5, 0) == 1 && epoll_wait(e, out, 5, 0) == 0);
+}
+
+CASE(epoll_nested) {
+    int e = epoll_create1(0), f = epoll_create1(0), a = eventfd(0, 0);
+    struct epoll_event v = {.events = EPOLLIN, .data.u64 = 1}, out[5];
+    epoll_ctl(f, EPOLL_CTL_ADD, a, &v);
+    v.data.u64 = 9;
+    epoll_ctl(e, EPOLL_CTL_ADD, f, &v);
+    restored();
+    CHECK(epoll_wait(e, out, 5, 0) == 0);
+    uint64_t one = 1;
+    write(a, &one, 8);
+    CHECK(epoll_wait(e, out, 5, 0) == 1 && out[0].data.u64 == 9);
+}
+
+CASE(epoll_dup_target) {
+    int e = epoll_create1(0), a = eventfd(0, 0);
+    int d = dup(a);
+    struct epoll_event v = {.events = EPOLLIN, .data.u64 = 1}, out[5];
+    epoll_ctl(e, EPOLL_CTL_ADD, a, &v);
+    v.data.u64 = 2;
+    epoll_ctl(e, EPOLL_CTL_ADD, d, &v);
+    restored();
+    uint64_t one = 1;
+    write(a, &one, 8);
+    CHECK(epoll_wait(e, out, 5, 0) == 2);
+    CHECK(!epoll_ctl(e, EPOLL_CTL_DEL, d, 0));
+}
+
+CASE(epoll_renumbered_target) {
+    int e = epoll_create1(0), a = eventfd(0, 0);
+    struct epoll_event v = {.events = EPOLLIN, .data.u64 = 1}, out[5];
+    epoll_ctl(e, EPOLL_CTL_ADD, a, &v);
+    int d = dup2(a, 50);
+    close(a);
+    int other = open("/dev/null", O_RDONLY);
+    CHECK(other == a);
+    restored();
+    uint64_t one = 1;
+    write(d, &one, 8);
+    CHECK(epoll_wait(e, out, 5, 0) == 1 && out[0].data.u64 == 1);
+}
+
+CASE(epoll_exclusive_wakeup) {
+    int e = epoll_create1(0), a = eventfd(0, 0);
+    struct epoll_event v = {.events = EPOLLIN | EPOLLEXCLUSIVE | EPOLLWAKEUP, .data.u64 = 1}, out[5];
+    CHECK(!epoll_ctl(e, EPOLL_CTL_ADD, a, &v));
+    restored();
+    uint64_t one = 1;
+    write(a, &one, 8);
+    CHECK(epoll_wait(e, out, 5, 0) == 1);
+}
+
+CASE(epoll_fork) {
+    int e = epoll_create1(0), p[2];
+    pipe(p);
+    struct epoll_event v = {.events = EPOLLIN, .data.u64 = 1}, out[5];
+    epoll_ctl(e, EPOLL_CTL_ADD, p[0], &v);
+    int g[2];
+    pipe(g);
+    pid_t c = fork();
+    if (!c) {
+        char b;
+        close(g[1]);
+        read(g[0], &b, 1);
+        _exit(epoll_wait(e, out, 5, 0));
+    }
+    usleep(10000);
+    restored();
+    write(p[1], "x", 1);
+    write(g[1], "x", 1);
+    int st;
+    waitpid(c, &st, 0);
+    CHECK(WEXITSTATUS(st) == 1);
+}
+
+CASE(eventfd_semaphore_max) {
+    int a = eventfd(3, EFD_SEMAPHORE | EFD_NONBLOCK), b = eventfd(0, EFD_NONBLOCK);
+    uint64_t m = 0xfffffffffffffffeull, v;
+    write(b, &m, 8);
+    restored();
+    CHECK(read(a, &v, 8) == 8 && v == 1);
+    m = 1;
+    CHECK(write(b, &m, 8) == -1 && errno == EAGAIN);
+    CHECK(read(b, &v, 8) == 8 && v == 0xfffffffffffffffeull);
+}
+
+CASE(eventfd_fork_shared) {
+    int a = eventfd(0, 0);
+    pid_t c = fork();
+    if (!c) {
+        uint64_t v;
+        read(a, &v, 8);
+        _exit(v);
+    }
+    usleep(20000);
+    restored();
+    uint64_t v = 17;
+    write(a, &v, 8);
+    int st;
+    waitpid(c, &st, 0);
+    CHECK(WEXITSTATUS(st) == 17);
+}
+
+CASE(inotify_dir) {
+    int i = inotify_init1(IN_NONBLOCK);
+    mkdir("w", 0755);
+    int wd = inotify_add_watch(i, "w", IN_CREATE | IN_DELETE);
+    restored();
+    close(open("w/new", O_CREAT | O_WRONLY, 0600));
+    char b[4096];
+    int n = read(i, b, 4096);
+    struct inotify_event *e = (void *)b;
+    CHECK(n > 0 && e->mask == IN_CREATE && e->wd == wd && !strcmp(e->name, "new"));
+    int w2 = inotify_add_watch(i, ".", IN_CREATE);
+    CHECK(w2 == wd + 1);
+}
+
+CASE(pidfd_child) {
+    pid_t c = fork();
+    if (!c) {
+        pause();
+        _exit(0);
+    }
+    int f = syscall(434, c, 0);
+    usleep(10000);
+    restored();
+    struct pollfd p = {f, POLLIN};
+    CHECK(poll(&p, 1, 0) == 0);
+    CHECK(!syscall(424, f, SIGTERM, 0, 0));
+    CHECK(poll(&p, 1, 2000) == 1);
+    int st;
+    CHECK(waitpid(c, &st, 0) == c && WTERMSIG(st) == SIGTERM);
+}
+
+CASE(pidfd_zombie) {
+    pid_t c = fork();
+    if (!c) _exit(5);
+    int f = syscall(434, c, 0);
+    usleep(10000);
+    restored();
+    struct pollfd p = {f, POLLIN};
+    CHECK(poll(&p, 1, 0) == 1);
+    siginfo_t i;
+    CHECK(!waitid(3, f, &i, WEXITED) && i.si_status == 5);
+}
+
+CASE(pidfd_reaped) {
+    pid_t c = fork();
+    if (!c) _exit(5);
+    int f = syscall(434, c, 0);
+    waitpid(c, 0, 0);
+    restored();
+    struct pollfd p = {f, POLLIN};
+    CHECK(poll(&p, 1, 0) == 1);
+}

@@ -1,0 +1,76 @@
+/* What cannot be restored, a case a name: see restore_cases.h. Prints another word than "ready" where the kernel has no such thing. */
+#include "restore_cases.h"
+
+static void or_give_up(int possible) {
+    if (possible) return;
+    printf("impossible\n");
+    fflush(stdout);
+    pause();
+}
+
+static void pass(int socket, int *fds, int count) {
+    char control[CMSG_SPACE(2 * sizeof(int))] = {0};
+    struct iovec vector = {"m", 1};
+    struct msghdr message = {0, 0, &vector, 1, control, CMSG_SPACE(count * sizeof(int))};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(header), fds, count * sizeof(int));
+    CHECK(sendmsg(socket, &message, 0) == 1);
+}
+
+static int listening(struct sockaddr_un *address, socklen_t *length) {
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    address->sun_family = AF_UNIX;
+    *length = offsetof(struct sockaddr_un, sun_path) + 1 + sprintf(address->sun_path + 1, "refused-%d", getpid());
+    CHECK(!bind(fd, (struct sockaddr *)address, *length) && !listen(fd, 5));
+    return fd;
+}
+
+CASE(refused_secret_memory) {
+    int fd = syscall(447, 0);
+    or_give_up(fd >= 0 && !ftruncate(fd, 4096));
+    char *page = mmap(0, 4096, RW, MAP_SHARED, fd, 0);
+    or_give_up(page != MAP_FAILED);
+    page[0] = 1;
+    restored();
+}
+
+CASE(refused_passed_pipe) {
+    int pair[2], ends[2];
+    CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, pair) && !pipe(ends));
+    pass(pair[0], ends, 2);
+    close(ends[0]);
+    close(ends[1]);
+    restored();
+}
+
+CASE(refused_backlog_with_data) {
+    struct sockaddr_un address = {0};
+    socklen_t length;
+    listening(&address, &length);
+    int client = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(!connect(client, (struct sockaddr *)&address, length) && write(client, "data", 4) == 4);
+    restored();
+}
+
+CASE(refused_backlog_of_the_gone) {
+    struct sockaddr_un address = {0};
+    socklen_t length;
+    listening(&address, &length);
+    int client = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(!connect(client, (struct sockaddr *)&address, length));
+    close(client);
+    restored();
+}
+
+CASE(refused_namespace) {
+    CHECK(open("/proc/self/ns/uts", O_RDONLY) >= 0);
+    restored();
+}
+
+CASE(refused_userfaultfd) {
+    or_give_up(syscall(SYS_userfaultfd, O_NONBLOCK | 1) >= 0);
+    restored();
+}
