@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import compile_target, wait_for
 from tests.restore.reviving import Captured, capture, revive
 from tests.restore.screen import ROOT, VCSIMG
+from tests.restore.test_restore_programs import as_user
 from vcsimg.capture import Options
 from vcsimg.kernel import procfs
 from vcsimg.recording import Recorder
@@ -262,3 +263,22 @@ def test_a_pipe_to_a_process_outside_is_refused_unless_closed(tmp_path: Path) ->
     done = run(captured, "--outside", "close", text="go\n")
     assert (done.stdout, done.returncode) == ("end\n", 0), done.stderr
     captured.repository.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs privilege")
+def test_seccomp_filters(tmp_path: Path) -> None:
+    captured = capture([compile_target("restore_seccomp")], tmp_path)
+    captured.kill()
+    done = run(captured, text="go\n")
+    assert done.returncode == 1
+    assert f"process {captured.pid}: its signal handlers and more are not in the capture" in done.stderr
+    assert "--incomplete" in done.stderr
+    done = run(captured, "--incomplete", text="go\n")
+    assert (done.stdout, done.returncode) == ("verified\n", 42), done.stderr
+    captured.repository.close()
+
+
+def test_filters_that_could_not_be_captured_are_refused(tmp_path: Path, as_nobody: list[str]) -> None:
+    done = as_user(as_nobody, tmp_path, [compile_target("restore_seccomp")])
+    assert "RestoreError" in done.stderr
+    assert "seccomp" in done.stderr

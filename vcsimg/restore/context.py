@@ -25,7 +25,8 @@ class RestoreOptions:
     written is thrown away. A terminal among them is not handed over itself where the image had one, too: a pty is put in between. `files`: what to do about
     open files that have changed since; `tcp`: about connections to the world outside; `outside`: about ends of pipes and sockets that
     belonged to processes that are not in the image. `pokes`: bytes to write, by address, into the root process. `stopped`: leave the
-    processes stopped (SIGSTOP). `host_pids`: no namespaces of their own.
+    processes stopped (SIGSTOP). `host_pids`: no namespaces of their own. `incomplete`: also where nothing could be asked of a process when it was
+    captured, as under a seccomp filter: its signal handlers, for one, are not known then.
     """
 
     standard: tuple[int | None, int | None, int | None] = (0, 1, 2)
@@ -35,6 +36,7 @@ class RestoreOptions:
     pokes: Mapping[int, bytes] = field(default_factory=dict)
     stopped: bool = False
     host_pids: bool = False
+    incomplete: bool = False
 
 
 @dataclass

@@ -45,6 +45,9 @@ from vcsimg.restore.timers import restore_timers
 from vcsimg.restore.tree import Tree, pids
 from vcsimg.restore.vdso import restore_vdso
 
+_UNASKED = "borrowed system calls"
+"""What captures name as not saved when they could have nothing done by the process."""
+
 
 @dataclass(frozen=True)
 class Restored:
@@ -126,6 +129,9 @@ class _Run:
         context = self._context
         for process in self._snapshot.processes:
             for lost in select(process.section("unsaved"), Unsaved):
+                if lost.resource == _UNASKED and not context.options.incomplete:
+                    reason = f"its signal handlers and more are not in the capture: {lost.reason}"
+                    raise RestoreError(f"process {process.pid}", reason, option="--incomplete")
                 context.notes.append(f"process {process.pid} {lost.resource} was not captured: {lost.reason}")
         if not context.options.host_pids:
             self._shared.make(self._skeletons[0])

@@ -16,6 +16,7 @@ from vcsimg.kernel import prctl_set as prctl
 from vcsimg.kernel.syscalls import NR
 from vcsimg.restore.context import Context
 from vcsimg.restore.remote import Call, Remote, failed
+from vcsimg.restore.seccomp import restore_seccomp
 from vcsimg.restore.skeleton import Skeleton
 
 _LIMITS = (
@@ -133,6 +134,7 @@ def restore_rights(skeleton: Skeleton, thread: Thread, context: Context, *, user
     remote = skeleton.threads[thread.tid]
     own = select(thread.records, Credentials) or select(skeleton.process.section("status"), Credentials)
     if own:
+        restore_seccomp(skeleton, thread, own[0])
         _credentials(remote, own[0], context, f"thread {thread.tid}", user_namespace)
     if thread.tid == skeleton.pid:
         for security in select(skeleton.process.section("status"), Security):
@@ -145,8 +147,6 @@ def restore_rights(skeleton: Skeleton, thread: Thread, context: Context, *, user
 
 
 def _credentials(remote: Remote, wanted: Credentials, context: Context, what: str, user_namespace: bool) -> None:
-    if wanted.seccomp:
-        raise RestoreError(f"{what} seccomp filter", "filters cannot be restored yet")
     if len(wanted.uid) != 4 or len(wanted.gid) != 4:
         raise RestoreError(f"{what} credentials", "they need four user and four group ids")
     known = remote.room(32)

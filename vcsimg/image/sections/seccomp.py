@@ -1,4 +1,4 @@
-"""Section `seccomp`: the filters of the main thread, the newest first. A thread whose filters differ has its own records."""
+"""Section `seccomp`: the filters of the main thread, the oldest first. A thread whose filters differ has its own records."""
 
 from __future__ import annotations
 
