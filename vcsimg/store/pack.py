@@ -35,6 +35,19 @@ Ids = npt.NDArray[np.void]
 """Object ids, 20 bytes each: shape (n,), type V20."""
 
 
+class PackEntry(NamedTuple):
+    """An object as it stands in a pack, and the CRC-32 of that."""
+
+    content: bytes
+    crc: int
+
+
+def pack_entry(kind: bytes, data: bytes, *, stored: bool = False) -> PackEntry:
+    """The entry of an object. `stored`: do not try to deflate it."""
+    content = entry_header(TYPES[kind], len(data)) + zlib.compress(data, 0 if stored else 1)
+    return PackEntry(content, zlib.crc32(content))
+
+
 class Packed(NamedTuple):
     """One object of a pack: where its entry begins, and the entry's CRC-32."""
 
@@ -96,16 +109,20 @@ class PackWriter:
             oid = object_id(kind, data)
         if oid in self._ids:
             return oid
-        self.add_raw(oid, entry_header(TYPES[kind], len(data)) + zlib.compress(data, 0 if stored else 1))
+        self.add_entry(oid, pack_entry(kind, data, stored=stored))
         return oid
 
     def add_raw(self, oid: Oid, entry: bytes) -> None:
         """Add an entry as it stands in a pack. It must not be there yet."""
+        self.add_entry(oid, PackEntry(entry, zlib.crc32(entry)))
+
+    def add_entry(self, oid: Oid, entry: PackEntry) -> None:
+        """Add an entry that pack_entry() made. It must not be there yet."""
         self._ids.add(oid)
-        self._objects.append(Packed(oid, self._offset, zlib.crc32(entry)))
-        self._offset += len(entry)
-        self._parts.append(entry)
-        self._held += len(entry)
+        self._objects.append(Packed(oid, self._offset, entry.crc))
+        self._offset += len(entry.content)
+        self._parts.append(entry.content)
+        self._held += len(entry.content)
         if self._held >= _IN_MEMORY:
             self._spill()
 

@@ -15,6 +15,7 @@ from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHI
 from vcsimg.store import chain as chains
 from vcsimg.store.layout import blob_name
 from vcsimg.store.objects import BLOB, Objects, Oid, object_id
+from vcsimg.store.pack import PackEntry, pack_entry
 from vcsimg.store.policy import Merge, Rebase, Weighed, plan
 
 _ALL = np.arange(PAGES_PER_PIECE, dtype=np.uint16)
@@ -30,11 +31,12 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class NewBlob:
-    """A blob to be written: its name in the piece's directory, its id, its bytes."""
+    """A blob to be written: its name in the piece's directory, its id, and its entry for a pack, which is made here, where several threads
+    are at work, and not by the one that writes."""
 
     name: str
     oid: Oid
-    data: bytes
+    entry: PackEntry
 
 
 @dataclass(slots=True)
@@ -163,7 +165,7 @@ class Encoder:
 
     def _append(self, chain: Chain, result: Encoded, version: int, delta: Delta, *, key: bool) -> None:
         data = self._objects.seal(delta.bytes())
-        blob = NewBlob(blob_name(version, key), object_id(BLOB, data), data)
+        blob = NewBlob(blob_name(version, key), object_id(BLOB, data), pack_entry(BLOB, data, stored=True))
         chain.links.append(Weighed(version, key, blob.oid, len(data), *_counted(delta)))
         result.blobs.append(blob)
 

@@ -238,7 +238,8 @@ class Writer:
         for name in encoded.remove:
             self._tree.remove((*base, name))
         for blob in encoded.blobs:
-            pack.add(BLOB, blob.data, stored=True, oid=blob.oid)
+            if blob.oid not in pack:
+                pack.add_entry(blob.oid, blob.entry)
             self._tree.set((*base, blob.name), Entry(False, blob.oid))
 
     def _drop(self, pid: int, number: int) -> None:
