@@ -50,16 +50,6 @@ CASE(file_readonly_modes) {
     CHECK(read(w, &b, 1) == -1 && errno == EBADF && write(w, "x", 1) == 1);
 }
 
-CASE(file_dup_shares_offset) {
-    int fd = mk("f", "0123456789");
-    int d = dup(fd);
-    int e = open("f", O_RDONLY);
-    lseek(fd, 2, 0);
-    restored();
-    lseek(fd, 5, 0);
-    CHECK(lseek(d, 0, 1) == 5 && lseek(e, 0, 1) == 0);
-}
-
 CASE(file_fork_shares_offset) {
     int fd = mk("f", "0123456789");
     lseek(fd, 2, 0);
@@ -79,14 +69,6 @@ CASE(file_fork_shares_offset) {
     write(e[1], "x", 1);
     waitpid(c, 0, 0);
     CHECK(lseek(fd, 0, 1) == 7);
-}
-
-CASE(file_cloexec) {
-    int fd = mk("f", "x");
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
-    int d = dup(fd);
-    restored();
-    CHECK(fcntl(fd, F_GETFD) == FD_CLOEXEC && fcntl(d, F_GETFD) == 0);
 }
 
 CASE(file_high_fd) {
@@ -138,15 +120,6 @@ CASE(file_opath) {
     sprintf(p, "/proc/self/fd/%d", fd);
     int g = open(p, O_RDONLY);
     CHECK(read(g, &b, 1) == 1 && b == 'a');
-}
-
-CASE(file_opath_dir) {
-    mkdir("d", 0755);
-    int fd = open("d", O_PATH | O_DIRECTORY);
-    close(openat(fd, "in", O_CREAT | O_WRONLY, 0600));
-    restored();
-    CHECK(faccessat(fd, "in", F_OK, 0) == 0);
-    CHECK(fchdir(fd) == 0);
 }
 
 CASE(file_opath_symlink) {
@@ -204,17 +177,6 @@ CASE(file_deleted) {
     CHECK(access("gone", F_OK) == -1);
 }
 
-CASE(file_deleted_two_opens) {
-    int fd = mk("gone", "deleted content");
-    int r = open("gone", O_RDONLY);
-    unlink("gone");
-    restored();
-    pwrite(fd, "DEL", 3, 0);
-    char b[4] = {0};
-    CHECK(read(r, b, 3) == 3 && !strcmp(b, "DEL"));
-    CHECK(write(r, "x", 1) == -1);
-}
-
 CASE(file_deleted_fork) {
     int fd = mk("gone", "deleted content");
     unlink("gone");
@@ -261,28 +223,6 @@ CASE(file_deleted_hardlink) {
     CHECK(read(g, &c, 1) == 1 && c == 'L');
 }
 
-CASE(file_renamed) {
-    int fd = mk("a", "content");
-    rename("a", "b");
-    restored();
-    CHECK(write(fd, "!", 1) == 1);
-    struct stat s;
-    CHECK(stat("b", &s) == 0 && s.st_size == 8);
-}
-
-CASE(file_sparse_deleted) {
-    int fd = mk("gone", "");
-    unlink("gone");
-    ftruncate(fd, 10 << 20);
-    pwrite(fd, "end", 3, 9 << 20);
-    restored();
-    char b[4] = {0};
-    CHECK(pread(fd, b, 3, 9 << 20) == 3 && !strcmp(b, "end"));
-    struct stat s;
-    fstat(fd, &s);
-    CHECK(s.st_size == 10 << 20);
-}
-
 CASE(file_dir_position) {
     mkdir("d", 0755);
     char n[20];
@@ -320,15 +260,6 @@ CASE(file_flock_ex) {
     CHECK(flock(g, LOCK_SH | LOCK_NB) == -1 && errno == EWOULDBLOCK);
     flock(fd, LOCK_UN);
     CHECK(flock(g, LOCK_SH | LOCK_NB) == 0);
-}
-
-CASE(file_flock_sh) {
-    int fd = mk("l", "");
-    CHECK(flock(fd, LOCK_SH) == 0);
-    restored();
-    int g = open("l", O_RDONLY);
-    CHECK(flock(g, LOCK_SH | LOCK_NB) == 0);
-    CHECK(flock(g, LOCK_EX | LOCK_NB) == -1);
 }
 
 CASE(file_posix_locks) {
@@ -487,23 +418,6 @@ CASE(file_sigio_owner) {
     CHECK(sigtimedwait(&m, &i, &t) == SIGRTMIN + 3 && i.si_fd == p[0]);
 }
 
-CASE(file_closed_std) {
-    close(2);
-    restored();
-    CHECK(fcntl(2, F_GETFD) == -1);
-    CHECK(open("/dev/null", O_RDWR) == 2);
-}
-
-CASE(file_std_dup) {
-    int d = dup(1);
-    restored();
-    CHECK(write(d, "", 0) == 0);
-    struct stat a, b;
-    fstat(1, &a);
-    fstat(d, &b);
-    CHECK(a.st_ino == b.st_ino);
-}
-
 CASE(file_rwhint) {
     int fd = mk("f", "x");
     uint64_t h = 2;
@@ -522,24 +436,12 @@ CASE(file_unlinked_dir_cwd) {
     CHECK(getcwd(b, 500) == 0 && errno == ENOENT);
 }
 
-CASE(file_mkstemp_name_with_space) {
-    int fd = mk("a name with\ttabs and ünï", "x");
-    restored();
-    CHECK(write(fd, "y", 1) == 1);
-}
-
 CASE(file_name_deleted_suffix) {
     int fd = mk("x (deleted)", "still");
     restored();
     CHECK(write(fd, "y", 1) == 1);
     struct stat s;
     CHECK(stat("x (deleted)", &s) == 0 && s.st_size == 6);
-}
-
-CASE(file_name_newline) {
-    int fd = mk("new\nline", "x");
-    restored();
-    CHECK(write(fd, "y", 1) == 1);
 }
 
 CASE(file_lseek_hole_end) {
@@ -620,14 +522,6 @@ CASE(file_memfd_big) {
     restored();
     char c;
     CHECK(pread(fd, &c, 1, (24 << 20) - 1) == 1 && c == 'q');
-}
-
-CASE(file_proc_pid_dir) {
-    int fd = open("/proc/self", O_RDONLY | O_DIRECTORY);
-    restored();
-    int s = openat(fd, "status", O_RDONLY);
-    char b[6] = {0};
-    CHECK(s >= 0 && read(s, b, 5) == 5 && !strcmp(b, "Name:"));
 }
 
 CASE(file_proc_task_comm) {

@@ -1,5 +1,6 @@
 /* Mappings of every kind. A case a name; see restore_cases.h. */
 #include "restore_cases.h"
+#include <sys/utsname.h>
 #ifndef SYS_mseal
 #define SYS_mseal 462
 #endif
@@ -50,15 +51,6 @@ CASE(mem_hugepage) {
     restored();
     CHECK(p[5000] == 7 && p[(4 << 20) - 1] == 7);
     if (!r) CHECK(has_flag(p, "hg") == 1);
-}
-
-CASE(mem_nohugepage) {
-    char *p = map(8 << 20, RW, ANON);
-    int r = madvise(p, 8 << 20, MADV_NOHUGEPAGE);
-    memset(p, 7, 4 << 20);
-    restored();
-    CHECK(p[5000] == 7);
-    if (!r) CHECK(has_flag(p, "nh") == 1);
 }
 
 CASE(mem_random_sequential) {
@@ -163,12 +155,6 @@ CASE(mem_stack_grows) {
     CHECK(maps_line(&x, l, 600) && strstr(l, "[stack]"));
 }
 
-CASE(mem_stack_deep) {
-    CHECK(deep(500) != 1);
-    restored();
-    CHECK(deep(800) != 1);
-}
-
 CASE(mem_brk) {
     char *a = sbrk(0);
     CHECK(sbrk(100000) == a);
@@ -189,19 +175,6 @@ CASE(mem_prot_none) {
     CHECK(perm(p + 4096, 0) == '-' && perm(p, 1) == 'w');
     mprotect(p + 4096, 4096, PROT_READ);
     CHECK(p[4096] == 9 && p[0] == 9 && p[8192] == 9);
-}
-
-CASE(mem_exec_only_perms) {
-    char *p = map(4 * 4096, RW, ANON);
-    memset(p, 0xc3, 4 * 4096);
-    mprotect(p, 4096, PROT_EXEC);
-    mprotect(p + 4096, 4096, PROT_READ | PROT_EXEC);
-    mprotect(p + 8192, 4096, PROT_READ);
-    restored();
-    CHECK(perm(p, 2) == 'x' && perm(p, 0) == '-');
-    CHECK(perm(p + 4096, 2) == 'x' && perm(p + 4096, 0) == 'r' && perm(p + 8192, 0) == 'r' && perm(p + 8192, 1) == '-');
-    ((void (*)(void))p)();
-    ((void (*)(void))(p + 4096))();
 }
 
 CASE(mem_rwx) {
@@ -306,18 +279,6 @@ CASE(mem_memfd_private) {
     CHECK(!strcmp(b, "base"));
 }
 
-CASE(mem_memfd_private_closed) {
-    int fd = memfd_create("thing", 0);
-    ftruncate(fd, 8192);
-    pwrite(fd, "base", 5, 0);
-    pwrite(fd, "more", 5, 4096);
-    char *p = mmap(0, 8192, RW, MAP_PRIVATE, fd, 0);
-    close(fd);
-    p[0] = 'C';
-    restored();
-    CHECK(!strcmp(p, "Case") && !strcmp(p + 4096, "more"));
-}
-
 CASE(mem_memfd_seals) {
     int fd = memfd_create("sealed", MFD_ALLOW_SEALING);
     write(fd, "content", 7);
@@ -411,20 +372,6 @@ CASE(mem_deleted_shared) {
     CHECK(pread(fd, &c, 1, 1) == 1 && c == 'z');
 }
 
-CASE(mem_deleted_shared_closed) {
-    int fd = open("del", O_RDWR | O_CREAT | O_TRUNC, 0600);
-    char b[8192];
-    memset(b, 'a', 8192);
-    write(fd, b, 8192);
-    char *p = mmap(0, 8192, RW, MAP_SHARED, fd, 0);
-    unlink("del");
-    close(fd);
-    p[0] = 'b';
-    restored();
-    CHECK(p[0] == 'b' && p[1] == 'a' && p[8191] == 'a');
-    p[1] = 'z';
-}
-
 CASE(mem_file_shared) {
     int fd = open("shared", O_RDWR | O_CREAT | O_TRUNC, 0600);
     ftruncate(fd, 8192);
@@ -449,19 +396,6 @@ CASE(mem_file_shared_ro) {
     pwrite(fd, "J", 1, 0);
     CHECK(p[0] == 'J');
     CHECK(mprotect(p, 4096, RW) == -1 && errno == EACCES);
-}
-
-CASE(mem_file_private_untouched_after_write) {
-    int fd = open("priv", O_RDWR | O_CREAT | O_TRUNC, 0600);
-    write(fd, "hello", 6);
-    char *p = mmap(0, 4096, RW, MAP_PRIVATE, fd, 0);
-    CHECK(p[0] == 'h');
-    restored();
-    CHECK(!strcmp(p, "hello"));
-    p[0] = 'J';
-    char b;
-    pread(fd, &b, 1, 0);
-    CHECK(b == 'h');
 }
 
 CASE(mem_file_beyond_end) {
@@ -565,34 +499,6 @@ CASE(mem_many_regions) {
     CHECK(perm(p + 4096, 1) == '-' && perm(p + 8192, 1) == 'w');
 }
 
-CASE(mem_populated_zero) {
-    char *p = map(1 << 20, RW, ANON | MAP_POPULATE);
-    restored();
-    for (int i = 0; i < 1 << 20; i += 4096) CHECK(!p[i]);
-}
-
-CASE(mem_low_address) {
-    char *p = mmap((void *)0x10000, 8192, RW, ANON | MAP_FIXED, -1, 0);
-    if (p == MAP_FAILED) { restored(); return; } p[1] = 3;
-    restored();
-    CHECK(p[1] == 3);
-}
-
-CASE(mem_high_address) {
-    char *p = mmap((void *)0x7ffffffe0000, 8192, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0);
-    if (p == MAP_FAILED) { restored(); return; } p[1] = 3;
-    restored();
-    CHECK(p[1] == 3);
-}
-
-CASE(mem_32bit) {
-    char *p = mmap(0, 8192, RW, ANON | MAP_32BIT, -1, 0);
-    CHECK(p != MAP_FAILED);
-    p[1] = 3;
-    restored();
-    CHECK(p[1] == 3);
-}
-
 CASE(mem_at_arena) {
     char *p = mmap((void *)(1ul << 32), 8192, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0);
     CHECK(p != MAP_FAILED);
@@ -628,6 +534,24 @@ CASE(mem_droppable) {
     CHECK(has_flag(p, "dp") == 1);
 }
 
+CASE(mem_guard) {
+    char *p = map(3 * 4096, RW, ANON);
+    memset(p, 1, 3 * 4096);
+    int r = madvise(p + 4096, 4096, 102);
+    struct utsname u;
+    int major, minor;
+    uname(&u);
+    sscanf(u.release, "%d.%d", &major, &minor);
+    if (major * 100 + minor < 616) r = 1;
+    restored();
+    CHECK(p[0] == 1 && p[8192] == 1);
+    if (!r) {
+        int e[2];
+        pipe(e);
+        CHECK(write(e[1], p + 4096, 1) == -1 && errno == EFAULT);
+    }
+}
+
 CASE(mem_vdso_time) {
     restored();
     int64_t a = now_ns();
@@ -637,14 +561,6 @@ CASE(mem_vdso_time) {
     unsigned c, n;
     CHECK(getcpu(&c, &n) == 0);
     CHECK(time(0) > 1700000000);
-}
-
-CASE(mem_softdirty_thp_shared_huge) {
-    char *p = mmap(0, 8 << 20, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    madvise(p, 8 << 20, MADV_HUGEPAGE);
-    memset(p, 3, 8 << 20);
-    restored();
-    CHECK(p[0] == 3 && p[(8 << 20) - 1] == 3);
 }
 
 CASE(mem_shm_posix) {
@@ -736,16 +652,4 @@ CASE(mem_private_file_grown_dontneed) {
     madvise(p, 4096, MADV_DONTNEED);
     restored();
     CHECK(p[0] == 'a' && p[4096] == 'y');
-}
-
-CASE(mem_two_maps_same_file) {
-    int fd = open("f", O_RDWR | O_CREAT | O_TRUNC, 0600);
-    ftruncate(fd, 8192);
-    char *p = mmap(0, 8192, RW, MAP_SHARED, fd, 0), *q = mmap(0, 4096, RW, MAP_PRIVATE, fd, 4096), *r = mmap(0, 4096, PROT_READ, MAP_SHARED, fd, 4096);
-    p[4096] = 'p';
-    q[1] = 'q';
-    restored();
-    CHECK(p[4096] == 'p' && q[1] == 'q' && r[0] == 'p' && r[1] == 0);
-    p[4097] = 'n';
-    CHECK(r[1] == 'n' && q[1] == 'q');
 }

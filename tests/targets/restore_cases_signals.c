@@ -77,15 +77,6 @@ CASE(sig_trap_blocked) {
     CHECK(hits == 1);
 }
 
-CASE(sig_mask) {
-    block(SIGUSR1);
-    block(SIGRTMIN + 7);
-    restored();
-    sigset_t m;
-    sigprocmask(0, 0, &m);
-    CHECK(sigismember(&m, SIGUSR1) && sigismember(&m, SIGRTMIN + 7) && !sigismember(&m, SIGUSR2));
-}
-
 CASE(sig_pending_standard) {
     block(SIGUSR1);
     handle(SIGUSR1, 0);
@@ -120,17 +111,6 @@ CASE(sig_pending_rt_order) {
     CHECK(sigtimedwait(&m, &in, &z) == -1);
 }
 
-CASE(sig_pending_ptr) {
-    block(SIGRTMIN + 1);
-    union sigval v;
-    v.sival_ptr = (void *)0x123456789abcdef;
-    sigqueue(getpid(), SIGRTMIN + 1, v);
-    restored();
-    sigset_t m = set1(SIGRTMIN + 1);
-    siginfo_t in;
-    CHECK(sigwaitinfo(&m, &in) == SIGRTMIN + 1 && in.si_value.sival_ptr == (void *)0x123456789abcdef);
-}
-
 CASE(sig_pending_thread) {
     block(SIGUSR2);
     handle(SIGUSR2, 0);
@@ -152,26 +132,6 @@ CASE(sig_pending_sigstop_cont) {
     restored();
     unblock(SIGCONT);
     CHECK(hits == 1);
-}
-
-CASE(sig_pending_tstp) {
-    block(SIGTSTP);
-    kill(getpid(), SIGTSTP);
-    restored();
-    sigset_t p;
-    sigpending(&p);
-    CHECK(sigismember(&p, SIGTSTP));
-    signal(SIGTSTP, SIG_IGN);
-}
-
-CASE(sig_pending_ignored_blocked) {
-    signal(SIGUSR1, SIG_IGN);
-    block(SIGUSR1);
-    kill(getpid(), SIGUSR1);
-    restored();
-    sigset_t p;
-    sigpending(&p);
-    CHECK(sigismember(&p, SIGUSR1));
 }
 
 CASE(sig_pending_default_ignored) {
@@ -300,22 +260,6 @@ CASE(sig_pause) {
     CHECK(waitpid(c, &st, 0) == c && WEXITSTATUS(st) == 9);
 }
 
-CASE(sig_sigwait_blocked) {
-    block(SIGUSR1);
-    pid_t c = fork();
-    if (!c) {
-        sigset_t m = set1(SIGUSR1);
-        int s;
-        sigwait(&m, &s);
-        _exit(s);
-    }
-    usleep(30000);
-    restored();
-    kill(c, SIGUSR1);
-    int st;
-    CHECK(waitpid(c, &st, 0) == c && WEXITSTATUS(st) == SIGUSR1);
-}
-
 CASE(sig_stopped_child) {
     pid_t c = fork();
     if (!c) {
@@ -360,15 +304,6 @@ CASE(sig_signalfd_pending) {
     CHECK(read(fd, &i, sizeof i) == sizeof i && i.ssi_int == 5 && i.ssi_code == SI_QUEUE);
     CHECK(read(fd, &i, sizeof i) == -1 && errno == EAGAIN);
     CHECK(fcntl(fd, F_GETFD) == FD_CLOEXEC);
-}
-
-CASE(itimer_real) {
-    handle(SIGALRM, 0);
-    struct itimerval t = {{0, 0}, {100, 0}}, o;
-    setitimer(ITIMER_REAL, &t, 0);
-    restored();
-    getitimer(ITIMER_REAL, &o);
-    CHECK(o.it_value.tv_sec >= 95 && o.it_value.tv_sec <= 99 && o.it_interval.tv_sec == 0);
 }
 
 CASE(itimer_real_fires) {
@@ -511,33 +446,6 @@ CASE(ptimer_thread_notify) {
     CHECK(tnot == 66);
 }
 
-CASE(ptimer_thread_id) {
-    block(SIGRTMIN + 3);
-    struct sigevent e = {0};
-    e.sigev_notify = SIGEV_THREAD_ID;
-    e._sigev_un._tid = syscall(SYS_gettid);
-    e.sigev_signo = SIGRTMIN + 3;
-    timer_t t;
-    timer_create(CLOCK_MONOTONIC, &e, &t);
-    struct itimerspec s = {{0, 0}, {0, 300000000}};
-    timer_settime(t, 0, &s, 0);
-    restored();
-    sigset_t m = set1(SIGRTMIN + 3);
-    siginfo_t in;
-    struct timespec w = {3, 0};
-    CHECK(sigtimedwait(&m, &in, &w) == SIGRTMIN + 3);
-}
-
-CASE(timerfd_abs) {
-    int fd = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC);
-    struct itimerspec s = {0}, o;
-    clock_gettime(CLOCK_REALTIME, &s.it_value);
-    s.it_value.tv_sec += 100;
-    timerfd_settime(fd, TFD_TIMER_ABSTIME, &s, 0);
-    restored();
-    CHECK(!timerfd_gettime(fd, &o) && o.it_value.tv_sec >= 95 && o.it_value.tv_sec < 100);
-}
-
 CASE(timerfd_cancel_on_set) {
     int fd = timerfd_create(CLOCK_REALTIME, 0);
     struct itimerspec s = {0}, o;
@@ -561,24 +469,6 @@ CASE(timerfd_ticks) {
     restored();
     CHECK(read(fd, &v, 8) == 8);
     CHECK(v >= 10);
-}
-
-CASE(timerfd_boottime_alarm) {
-    int fd = timerfd_create(CLOCK_BOOTTIME, 0);
-    struct itimerspec s = {{0, 0}, {0, 300000000}};
-    timerfd_settime(fd, 0, &s, 0);
-    restored();
-    uint64_t v;
-    CHECK(read(fd, &v, 8) == 8 && v == 1);
-}
-
-CASE(timerfd_disarmed) {
-    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
-    restored();
-    uint64_t v;
-    CHECK(read(fd, &v, 8) == -1 && errno == EAGAIN);
-    struct itimerspec o;
-    CHECK(!timerfd_gettime(fd, &o) && !o.it_value.tv_sec && !o.it_value.tv_nsec);
 }
 
 CASE(timerfd_expired_once) {

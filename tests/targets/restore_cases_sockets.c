@@ -190,27 +190,6 @@ CASE(unix_listening_path) {
     CHECK(!strcmp(g.sun_path, "sock"));
 }
 
-CASE(unix_listening_abs_path) {
-    struct sockaddr_un a;
-    char p[90];
-    getcwd(p, 80);
-    strcat(p, "/s");
-    un(&a, p);
-    int l = socket(AF_UNIX, SOCK_STREAM, 0);
-    CHECK(!bind(l, (void *)&a, sizeof a) && !listen(l, 5));
-    restored();
-    int c = socket(AF_UNIX, SOCK_STREAM, 0);
-    CHECK(!connect(c, (void *)&a, sizeof a));
-    int s = accept(l, 0, 0);
-    CHECK(s >= 0);
-    struct sockaddr_un g;
-    socklen_t n = sizeof g;
-    getsockname(l, (void *)&g, &n);
-    CHECK(!strcmp(g.sun_path, p));
-    struct stat st;
-    CHECK(!stat(p, &st) && S_ISSOCK(st.st_mode));
-}
-
 CASE(unix_listening_abstract) {
     struct sockaddr_un a = {AF_UNIX};
     sprintf(a.sun_path + 1, "abs%d", getpid());
@@ -343,17 +322,6 @@ CASE(unix_shutdown_wr) {
     CHECK(write(s[1], "x", 1) == 1 && read(s[0], b, 50) == 1);
 }
 
-CASE(unix_shutdown_rd) {
-    int s[2];
-    socketpair(AF_UNIX, SOCK_STREAM, 0, s);
-    shutdown(s[0], SHUT_RD);
-    restored();
-    char b[50];
-    CHECK(read(s[0], b, 50) == 0);
-    CHECK(send(s[1], "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE);
-    CHECK(write(s[0], "x", 1) == 1 && read(s[1], b, 50) == 1);
-}
-
 CASE(unix_peer_closed) {
     int s[2];
     socketpair(AF_UNIX, SOCK_STREAM, 0, s);
@@ -392,17 +360,6 @@ CASE(unix_options) {
     CHECK(po == 5);
 }
 
-CASE(unix_unbound) {
-    int s = socket(AF_UNIX, SOCK_STREAM, 0), d = socket(AF_UNIX, SOCK_DGRAM, 0);
-    restored();
-    struct sockaddr_un a;
-    un(&a, "later");
-    CHECK(!bind(s, (void *)&a, sizeof a) && !listen(s, 1));
-    CHECK(!connect(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&a, sizeof a));
-    un(&a, "d");
-    CHECK(!bind(d, (void *)&a, sizeof a));
-}
-
 CASE(unix_bound_not_listening) {
     struct sockaddr_un a;
     un(&a, "bnd");
@@ -434,18 +391,6 @@ CASE(unix_fork_pair) {
     close(s[0]);
     int st;
     CHECK(waitpid(c, &st, 0) == c && !st);
-}
-
-CASE(udp_bound) {
-    int s = udp();
-    int p = port_of(s);
-    restored();
-    CHECK(port_of(s) == p);
-    int c = socket(AF_INET, SOCK_DGRAM, 0);
-    struct sockaddr_in a = lo(p);
-    CHECK(sendto(c, "x", 1, 0, (void *)&a, sizeof a) == 1);
-    char b[5];
-    CHECK(recv(s, b, 5, 0) == 1);
 }
 
 CASE(udp_queued_source) {
@@ -557,21 +502,6 @@ CASE(tcp_listening) {
     struct sockaddr_in a = lo(p);
     int c = socket(AF_INET, SOCK_STREAM, 0);
     CHECK(!connect(c, (void *)&a, sizeof a) && accept(l, 0, 0) >= 0);
-}
-
-CASE(tcp_listening6) {
-    int l = socket(AF_INET6, SOCK_STREAM, 0);
-    int on = 1;
-    setsockopt(l, IPPROTO_IPV6, IPV6_V6ONLY, &on, 4);
-    struct sockaddr_in6 a = {AF_INET6};
-    CHECK(!bind(l, (void *)&a, sizeof a) && !listen(l, 7));
-    int p = port_of(l);
-    restored();
-    CHECK(port_of(l) == p);
-    on = 0;
-    socklen_t n = 4;
-    getsockopt(l, IPPROTO_IPV6, IPV6_V6ONLY, &on, &n);
-    CHECK(on == 1);
 }
 
 CASE(tcp_bound_only) {
@@ -743,28 +673,6 @@ CASE(tcp6_pair) {
     CHECK(read(s, b, 9) == 3);
 }
 
-CASE(tcp_fork_pair) {
-    int c, s;
-    tcp_pair(&c, &s);
-    pid_t p = fork();
-    if (!p) {
-        close(c);
-        char b[10];
-        int n;
-        while ((n = read(s, b, 10)) > 0) write(s, b, n);
-        _exit(0);
-    }
-    close(s);
-    usleep(20000);
-    restored();
-    write(c, "echo", 4);
-    char b[10];
-    CHECK(read(c, b, 10) == 4);
-    close(c);
-    int st;
-    CHECK(waitpid(p, &st, 0) == p && !st);
-}
-
 CASE(netlink_bound) {
     int s = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
     struct sockaddr_nl a = {AF_NETLINK, 0, 0, RTMGRP_LINK};
@@ -778,15 +686,6 @@ CASE(netlink_bound) {
     CHECK(!getsockname(s, (void *)&g, &n));
     CHECK(g.nl_groups == RTMGRP_LINK);
     CHECK(g.nl_pid == pid);
-    struct { struct nlmsghdr h; struct rtgenmsg m; } q = {{sizeof q, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 1}, {AF_UNSPEC}};
-    CHECK(send(s, &q, sizeof q, 0) == sizeof q);
-    char b[8192];
-    CHECK(recv(s, b, 8192, 0) > 0);
-}
-
-CASE(netlink_unbound) {
-    int s = socket(AF_NETLINK, SOCK_DGRAM, NETLINK_ROUTE);
-    restored();
     struct { struct nlmsghdr h; struct rtgenmsg m; } q = {{sizeof q, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 1}, {AF_UNSPEC}};
     CHECK(send(s, &q, sizeof q, 0) == sizeof q);
     char b[8192];
@@ -833,17 +732,6 @@ CASE(pipe_full_size) {
     long m = 0;
     while ((k = read(p[0], b, 4096)) > 0) m += k;
     CHECK(m == n);
-}
-
-CASE(pipe_small) {
-    int p[2];
-    pipe(p);
-    fcntl(p[1], F_SETPIPE_SZ, 4096);
-    write(p[1], "x", 1);
-    restored();
-    CHECK(fcntl(p[0], F_GETPIPE_SZ) == 4096);
-    char b[2];
-    CHECK(read(p[0], b, 2) == 1);
 }
 
 CASE(pipe_packets) {
@@ -905,43 +793,6 @@ CASE(pipe_reopened_rdwr) {
     char b;
     CHECK(read(p[0], &b, 1) == 1);
     CHECK(write(w, "y", 1) == 1 && read(w, &b, 1) == 1 && b == 'y');
-}
-
-CASE(pipe_tree) {
-    int a[2], b[2];
-    pipe(a);
-    pipe(b);
-    pid_t c = fork();
-    if (!c) {
-        close(a[1]);
-        close(b[0]);
-        char x;
-        int n;
-        while ((n = read(a[0], &x, 1)) > 0) { x++; write(b[1], &x, 1); } _exit(3);
-    }
-    close(a[0]);
-    close(b[1]);
-    usleep(10000);
-    restored();
-    char x = 'a';
-    write(a[1], &x, 1);
-    CHECK(read(b[0], &x, 1) == 1 && x == 'b');
-    close(a[1]);
-    CHECK(read(b[0], &x, 1) == 0);
-    int st;
-    waitpid(c, &st, 0);
-    CHECK(WEXITSTATUS(st) == 3);
-}
-
-CASE(pipe_spliced_tee) {
-    int p[2], q[2];
-    pipe(p);
-    pipe(q);
-    write(p[1], "tee", 3);
-    tee(p[0], q[1], 3, 0);
-    restored();
-    char b[9];
-    CHECK(read(p[0], b, 9) == 3 && read(q[0], b, 9) == 3);
 }
 
 CASE(epoll_edge_oneshot) {
@@ -1014,16 +865,6 @@ CASE(epoll_renumbered_target) {
     CHECK(epoll_wait(e, out, 5, 0) == 1 && out[0].data.u64 == 1);
 }
 
-CASE(epoll_exclusive_wakeup) {
-    int e = epoll_create1(0), a = eventfd(0, 0);
-    struct epoll_event v = {.events = EPOLLIN | EPOLLEXCLUSIVE | EPOLLWAKEUP, .data.u64 = 1}, out[5];
-    CHECK(!epoll_ctl(e, EPOLL_CTL_ADD, a, &v));
-    restored();
-    uint64_t one = 1;
-    write(a, &one, 8);
-    CHECK(epoll_wait(e, out, 5, 0) == 1);
-}
-
 CASE(epoll_fork) {
     int e = epoll_create1(0), p[2];
     pipe(p);
@@ -1056,23 +897,6 @@ CASE(eventfd_semaphore_max) {
     m = 1;
     CHECK(write(b, &m, 8) == -1 && errno == EAGAIN);
     CHECK(read(b, &v, 8) == 8 && v == 0xfffffffffffffffeull);
-}
-
-CASE(eventfd_fork_shared) {
-    int a = eventfd(0, 0);
-    pid_t c = fork();
-    if (!c) {
-        uint64_t v;
-        read(a, &v, 8);
-        _exit(v);
-    }
-    usleep(20000);
-    restored();
-    uint64_t v = 17;
-    write(a, &v, 8);
-    int st;
-    waitpid(c, &st, 0);
-    CHECK(WEXITSTATUS(st) == 17);
 }
 
 CASE(inotify_dir) {

@@ -43,20 +43,6 @@ CASE(thr_tls) {
         CHECK(r);
     }
 }
-
-CASE(thr_many) {
-    static pthread_t t[60];
-    for (long i = 0; i < 60; i++) pthread_create(t + i, 0, t_tls, (void *)i);
-    while (ready < 60) usleep(1000);
-    usleep(10000);
-    restored();
-    release();
-    for (int i = 0; i < 60; i++) {
-        void *r;
-        pthread_join(t[i], &r);
-        CHECK(r);
-    }
-}
 static void *t_name(void *a) {
     prctl(PR_SET_NAME, "a worker )(");
     ready = 1;
@@ -108,13 +94,6 @@ CASE(thr_scheduling) {
     void *r;
     pthread_join(t, &r);
     CHECK(r);
-}
-
-CASE(thr_idle_policy) {
-    struct sched_param z = {0};
-    CHECK(!sched_setscheduler(0, SCHED_IDLE, &z));
-    restored();
-    CHECK(sched_getscheduler(0) == SCHED_IDLE);
 }
 
 CASE(thr_reset_on_fork) {
@@ -266,20 +245,6 @@ static void *t_mutex(void *a) {
     pthread_mutex_unlock(&rob);
     return (void *)1;
 }
-
-CASE(thr_mutex_waiter) {
-    pthread_mutex_init(&rob, 0);
-    pthread_mutex_lock(&rob);
-    pthread_t t;
-    pthread_create(&t, 0, t_mutex, 0);
-    usleep(20000);
-    restored();
-    usleep(1000);
-    pthread_mutex_unlock(&rob);
-    void *r;
-    pthread_join(t, &r);
-    CHECK(r);
-}
 static pthread_rwlock_t rw = PTHREAD_RWLOCK_INITIALIZER;
 static void *t_rw(void *a) {
     pthread_rwlock_wrlock(&rw);
@@ -321,18 +286,6 @@ static void *t_sem(void *a) {
     sem_wait(&sem);
     return (void *)1;
 }
-
-CASE(thr_semaphore) {
-    sem_init(&sem, 0, 0);
-    pthread_t t;
-    pthread_create(&t, 0, t_sem, 0);
-    usleep(20000);
-    restored();
-    sem_post(&sem);
-    void *r;
-    pthread_join(t, &r);
-    CHECK(r);
-}
 static void *t_spin(void *a) {
     ready = 1;
     volatile uint64_t n = 0;
@@ -370,15 +323,6 @@ static void *t_main_gone(void *a) {
 }
 static void *t_create(void *a) {
     return a;
-}
-
-CASE(thr_create_after) {
-    restored();
-    for (long i = 0; i < 20; i++) {
-        pthread_t t;
-        void *r;
-        CHECK(!pthread_create(&t, 0, t_create, (void *)i) && !pthread_join(t, &r) && r == (void *)i);
-    }
 }
 static pthread_key_t key;
 static int destroyed;
@@ -527,18 +471,6 @@ static void *t_seg(void *a) {
     unsigned long g;
     syscall(SYS_arch_prctl, 0x1003, &g);
     return (void *)(long)(f == g);
-}
-
-CASE(thr_fs_base) {
-    pthread_t t;
-    pthread_create(&t, 0, t_seg, 0);
-    while (!ready) usleep(1000);
-    usleep(10000);
-    restored();
-    release();
-    void *r;
-    pthread_join(t, &r);
-    CHECK(r);
 }
 
 CASE(thr_membarrier) {

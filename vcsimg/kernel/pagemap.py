@@ -39,6 +39,7 @@ SWAPPED = 1 << 4
 PFNZERO = 1 << 5
 HUGE = 1 << 6
 SOFT_DIRTY = 1 << 7
+GUARD = 1 << 8
 ALL_POPULATED = FILE | PRESENT | SWAPPED
 """What tells populated pages from one another: to be asked for with `returned`."""
 

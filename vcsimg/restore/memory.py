@@ -6,10 +6,13 @@ import os
 import stat
 from socket import socket
 
-from vcsimg.errors import RestoreError
+from vcsimg.errors import HostileImage, RestoreError
 from vcsimg.image.pages import ImageMemory
 from vcsimg.image.region import Region
+from vcsimg.image.sections.item import select
+from vcsimg.image.sections.status import Guard
 from vcsimg.image.snapshot import MappedFile, Process
+from vcsimg.image.units import PAGE_SIZE
 from vcsimg.kernel import mman
 from vcsimg.kernel.prctl_set import SET_VMA, SET_VMA_ANON_NAME
 from vcsimg.kernel.syscalls import NR
@@ -183,6 +186,10 @@ class MemoryRestorer:
                 if region.name.startswith(prefix):
                     name = remote.put(os.fsencode(region.name.removeprefix(prefix).removesuffix("]")) + b"\0")
                     optional.append((NR["prctl"], (SET_VMA, SET_VMA_ANON_NAME, region.start, size, name)))
+        for guard in select(skeleton.process.section("status"), Guard):
+            if guard.start % PAGE_SIZE or not guard.start < guard.end <= TASK_SIZE:
+                raise HostileImage(f"process {skeleton.pid}", f"a guard at {guard.start:#x}-{guard.end:#x}")
+            calls.append((NR["madvise"], (guard.start, guard.end - guard.start, mman.MADV_GUARD_INSTALL)))
         remote.all(calls, f"process {skeleton.pid} memory advice")
         for (number, args), result in zip(optional, remote.batch(optional), strict=True):
             if failed(result) and number == NR["mlock2"]:

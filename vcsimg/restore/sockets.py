@@ -12,18 +12,23 @@ from vcsimg.errors import HostileImage, RestoreError
 from vcsimg.image.sections import sockets as items
 from vcsimg.image.sections.files import File
 from vcsimg.image.sections.item import select
+from vcsimg.image.sections.thread import Call
 from vcsimg.image.snapshot import Process
 from vcsimg.kernel import inetdiag
 from vcsimg.kernel.calls import call
 from vcsimg.kernel.syscalls import NR
 from vcsimg.restore import addresses
 from vcsimg.restore.context import Context
-from vcsimg.restore.socket_options import set_options
+from vcsimg.restore.socket_options import options, set_options
 from vcsimg.restore.socket_queues import Queue, everything, is_finishing, other_end
 from vcsimg.restore.unix import UnixMaker, connect_datagrams, place_in_line
 
 _CLOSE, _CLOSE_WAIT, _LISTEN = 7, 8, 10
 _RCV, _SND = 1, 2
+_TIMED = {
+    "so_rcvtimeo": frozenset(NR[name] for name in ("read", "readv", "recvfrom", "recvmsg", "recvmmsg", "accept", "accept4")),
+    "so_sndtimeo": frozenset(NR[name] for name in ("write", "writev", "sendto", "sendmsg", "sendmmsg", "connect")),
+}
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 _FAMILIES = (socket.AF_UNIX, *_INTERNET, socket.AF_NETLINK)
 
@@ -223,6 +228,18 @@ def finish_sockets(context: Context, made: Mapping[tuple[int, int], int | None])
         _shut_down(fd, found)
     for inode, (process, found) in sockets.items():
         set_options(process, context.sockets[inode], found, first=False)
+        _note_waits(context, process, found)
+
+
+def _note_waits(context: Context, process: Process, found: items.Socket) -> None:
+    """Calls that wait at most for SO_RCVTIMEO or SO_SNDTIMEO begin again; when they began is not known."""
+    values = options(process, found)
+    for name, numbers in _TIMED.items():
+        if not bytes.fromhex(values.get(name, "")).strip(b"\0"):
+            continue
+        for thread in process.threads:
+            if thread.registers["rdi"] == found.fd and any(one.number in numbers for one in select(thread.records, Call)):
+                context.notes.append(f"thread {thread.tid} waits for all of {name.upper()} again")
 
 
 def _is_datagram(found: items.Socket) -> bool:

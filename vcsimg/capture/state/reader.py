@@ -11,6 +11,7 @@ from vcsimg.capture.state.borrowing import Borrowings
 from vcsimg.capture.state.descriptors import DescriptorsReader
 from vcsimg.capture.state.epoll import EpollProbe
 from vcsimg.capture.state.eventfds import TimerfdProbe, describe_eventfd, describe_pidfd, describe_signalfd
+from vcsimg.capture.state.guards import GuardsReader
 from vcsimg.capture.state.inotify import InotifyProbe
 from vcsimg.capture.state.locks import describe_locks
 from vcsimg.capture.state.memory_files import MemoryFileProbe
@@ -74,6 +75,7 @@ class StateReader:
         self._timers = TimersReader()
         self._threads = ThreadsReader()
         self._control = ControlReader()
+        self._guards = GuardsReader()
         self._trouble: str | None = None
         self._mounts = MountsReader()
         self._descriptors = DescriptorsReader(
@@ -102,6 +104,7 @@ class StateReader:
         """While the process runs: what may be learnt, or made ready, early."""
         self._places.prepare()
         self._threads.prepare(self._proc)
+        self._guards.prepare(self._proc, self.pid)
         self._borrowings = self._plan()
 
     def rehearse(self) -> None:
@@ -185,6 +188,7 @@ class StateReader:
         """When it runs again: put what was read into words."""
         report = Report()
         self._status.finish(report)
+        self._guards.finish(report)
         self._program.finish(report)
         self._places.finish(report)
         self._descriptors.finish(report)

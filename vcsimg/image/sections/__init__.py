@@ -35,6 +35,7 @@ SECTIONS: Mapping[str, tuple[type[Item], ...]] = {
         status.Security,
         status.MemoryBounds,
         status.Settings,
+        status.Guard,
     ),
     "auxv": (program.AuxvEntry,),
     "cmdline": (program.Argument,),

@@ -107,3 +107,11 @@ class Settings(Item, kind="settings"):
     mce_kill: int | None
     membarrier: Hex | None = None
     lock_future: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Guard(Item, kind="guard"):
+    """Pages [start, end) that must not be touched: madvise(2), MADV_GUARD_INSTALL."""
+
+    start: Hex
+    end: Hex
