@@ -23,6 +23,13 @@ from vcsimg.restore import Restored, RestoreOptions
 from vcsimg.store import Repository
 
 
+def heed_signals() -> None:
+    """In a child: whoever runs the tests may ignore signals, and that is inherited."""
+    for number in range(1, signal.NSIG):
+        with suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_DFL)
+
+
 @dataclass
 class Captured:
     """A program that was captured when it had printed its first line, `ready …`, and whose input had not been used since."""
@@ -54,6 +61,7 @@ def capture(command: Sequence[str | Path], folder: Path, **options: object) -> C
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=folder,
+        preexec_fn=heed_signals,
         **options,  # type: ignore[call-overload]
     )
     assert process.stdout is not None

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.conftest import wait_for
+from tests.restore.reviving import heed_signals
 from vcsimg.kernel import procfs
 
 VCSIMG = [sys.executable, "-m", "vcsimg"]
@@ -41,7 +42,7 @@ class Screen:
             stderr=slave,
             cwd=folder,
             env=environment,
-            restore_signals=True,
+            preexec_fn=heed_signals,
         )
         os.close(slave)
         self.text = b""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import compile_target, wait_for
-from tests.restore.reviving import Captured, capture, revive
+from tests.restore.reviving import Captured, capture, heed_signals, revive
 from tests.restore.screen import ROOT, VCSIMG
 from tests.restore.test_restore_programs import as_user
 from vcsimg.capture import Options
@@ -97,7 +97,9 @@ def test_a_file_that_cannot_be_opened_is_named(captured: Captured, tmp_path: Pat
 
 def test_killed_by_a_signal(captured: Captured) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(restoring(captured), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(
+        restoring(captured), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, preexec_fn=heed_signals
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(b"one\n")
@@ -117,9 +119,9 @@ def test_detached(captured: Captured, tmp_path: Path) -> None:
     pid = restored_pid(done)
     assert f"process {pid} runs on branch " in done.stderr
     os.write(keep, b"later\n")
-    wait_for(lambda: (tmp_path / "out").read_text() == "got later\n")
+    wait_for(lambda: (tmp_path / "out").read_text() == "got later\n", 30)
     os.close(keep)
-    wait_for(lambda: state(pid) in ("", "Z"))
+    wait_for(lambda: state(pid) in ("", "Z"), 30)
 
 
 def test_detached_and_stopped_until_it_is_told_to_go_on(captured: Captured, tmp_path: Path) -> None:
@@ -127,11 +129,11 @@ def test_detached_and_stopped_until_it_is_told_to_go_on(captured: Captured, tmp_
     done = run(captured, "--detach", "--stopped", "--stdin", tmp_path / "in", "--stdout", tmp_path / "out")
     pid = restored_pid(done)
     assert f"process {pid} is stopped on branch " in done.stderr
-    wait_for(lambda: state(pid) == "T")
+    wait_for(lambda: state(pid) == "T", 30)
     assert (tmp_path / "out").read_text() == ""
     os.kill(pid, signal.SIGCONT)
-    wait_for(lambda: (tmp_path / "out").read_text() == "got one\n")
-    wait_for(lambda: state(pid) in ("", "Z"))
+    wait_for(lambda: (tmp_path / "out").read_text() == "got one\n", 30)
+    wait_for(lambda: state(pid) in ("", "Z"), 30)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs privilege")

@@ -69,7 +69,7 @@ def test_vim_goes_on_in_another_terminal(folder: Path, screens: list[Screen]) ->
     before.type("Gonot saved yet")
     before.expect("not saved yet")
     before.type("\x1b")
-    wait_for(lambda: procfs.stat(before.pid).state == "S")
+    wait_for(lambda: procfs.stat(before.pid).state == "S", 30)
     commit = capture_tree(before.pid, folder)
     before.kill()
     assert file.read_text() == "first\nsecond\n"
@@ -133,7 +133,7 @@ def test_stopped_from_the_terminal_and_continued(folder: Path, screens: list[Scr
 
 def test_job_control_of_a_shell(folder: Path, screens: list[Screen]) -> None:
     def has(name: str, text: str) -> None:
-        wait_for(lambda: (folder / name).exists() and (folder / name).read_text() == text)
+        wait_for(lambda: (folder / name).exists() and (folder / name).read_text() == text, 30)
 
     screens.append(before := Screen(["bash", "--norc", "--noprofile", "-i"], folder))
     before.expect("$ ")
@@ -185,5 +185,5 @@ def test_without_a_terminal_it_has_one_at_which_nobody_sits(folder: Path, screen
     )
     assert "nobody sits" in done.stderr
     (folder / "go").touch()
-    wait_for(lambda: (folder / "result").exists() and (folder / "result").read_text() != "")
+    wait_for(lambda: (folder / "result").exists() and (folder / "result").read_text() != "", 30)
     assert (folder / "result").read_text() == f"{tty} os.terminal_size(columns=80, lines=24) True"
