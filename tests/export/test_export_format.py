@@ -70,7 +70,7 @@ def test_signals_of_a_thread_and_of_its_process() -> None:
         snapshot.processes[0],
         state={
             "signals": records([Disposition(0, 0), Pending(1, 0, None)]),
-            "status": records([Identity(100, 7, 55, 44, (100,), 0, 17, True, 0o22)]),
+            "status": records([Identity(100, 7, 55, 44, (100,), None, None, 0, 17, True, 0o22)]),
         },
     )
     written = notes(replace(snapshot, processes=(process,)))
