@@ -85,6 +85,33 @@ def test_vim_goes_on_in_another_terminal(folder: Path, screens: list[Screen]) ->
     assert file.read_text() == "first\nsecond\nnot saved yet\nand more\n"
 
 
+@pytest.mark.skipif(shutil.which("vim") is None, reason="no vim")
+def test_vim_as_an_ordinary_user(tmp_path: Path, screens: list[Screen], as_nobody: list[str]) -> None:
+    for above in (tmp_path, *tmp_path.parents[:2]):
+        above.chmod(0o755)
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
+    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+
+    def vcsimg(*words: str) -> None:
+        subprocess.run([*as_nobody, *VCSIMG, *words], cwd=home, env=environment, check=True, capture_output=True, timeout=60)
+
+    vcsimg("init")
+    screens.append(before := Screen([*as_nobody, "vim", "-u", "NONE", "-N", home / "text"], home))
+    before.expect("~")
+    before.type("inot saved yet\x1b")
+    before.expect("not saved yet")
+    wait_for(lambda: procfs.stat(before.pid).state == "S", 30)
+    vcsimg("capture", "--tree", str(before.pid))
+    before.kill()
+    screens.append(after := Screen([*as_nobody, *VCSIMG, "restore", "HEAD"], home, (30, 100)))
+    after.expect("not saved yet")
+    after.type(":wq\r")
+    assert after.end() == 0
+    assert (home / "text").read_text() == "not saved yet\n"
+
+
 def test_interrupt_goes_through_the_terminal(folder: Path, screens: list[Screen]) -> None:
     script = 'import time\nprint("ready", flush=True)\ntry: time.sleep(1000)\nexcept KeyboardInterrupt: print("caught", flush=True)\ninput()\n'
     screens.append(before := Screen([sys.executable, "-c", script], folder))
