@@ -653,3 +653,14 @@ CASE(mem_private_file_grown_dontneed) {
     restored();
     CHECK(p[0] == 'a' && p[4096] == 'y');
 }
+
+CASE(mem_fills_address_space) {
+    char *p[90];
+    int n = 0;
+    for (; n < 90; n++) {
+        p[n] = mmap(0, 1ul << 40, PROT_READ, ANON | MAP_NORESERVE, -1, 0);
+        if (p[n] == MAP_FAILED) break;
+    }
+    restored();
+    for (int i = 0; i < n; i++) CHECK(!p[i][12345]);
+}

@@ -43,7 +43,7 @@ from vcsimg.restore.sysv import SharedObjects
 from vcsimg.restore.threads import make_threads, restore_registers, restore_thread
 from vcsimg.restore.timers import restore_timers
 from vcsimg.restore.tree import Tree, pids
-from vcsimg.restore.vdso import restore_vdso
+from vcsimg.restore.vdso import make_way, restore_vdso
 
 _UNASKED = "borrowed system calls"
 """What captures name as not saved when they could have nothing done by the process."""
@@ -139,6 +139,7 @@ class _Run:
         elif SharedObjects.needed(self._snapshot):
             context.notes.append("System V IPC objects come back only in namespaces of their own: shared memory is memory only")
         for skeleton in self._skeletons:
+            make_way(skeleton)
             self._memory.map(skeleton)
             restore_vdso(skeleton)
             fill(skeleton)

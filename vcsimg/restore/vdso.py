@@ -26,6 +26,15 @@ _DT_STRTAB, _DT_SYMTAB = 5, 6
 _SYMBOL = struct.Struct("<IBBHQQ")
 
 
+def make_way(skeleton: Skeleton) -> None:
+    """Before the other mappings are made: the skeleton's kernel pages may lie where one of them belongs. Raises RestoreError."""
+    here = skeleton.special()
+    if here and any(
+        not region.special and region.start < here[-1].end and here[0].start < region.end for region in skeleton.process.regions
+    ):
+        _shift(skeleton, here, 0, _room(skeleton, here[-1].end - here[0].start) - here[0].start)
+
+
 def restore_vdso(skeleton: Skeleton) -> None:
     """After the other mappings were made. Raises RestoreError."""
     process = skeleton.process
