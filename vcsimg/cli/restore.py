@@ -105,6 +105,7 @@ def restore(
             tcp=tcp,
             outside=outside,
             incomplete=incomplete,
+            attended=not detach,
             pokes=dict(pokes),
             stopped=stopped,
             host_pids=host_pids,

@@ -21,12 +21,13 @@ OUTSIDE = ("fail", "close")
 class RestoreOptions:
     """What the user may choose.
 
-    `standard`: descriptors of ours that stand in for 0, 1 and 2 of the processes, where those led out of the image; None: nothing does, what is
-    written is thrown away. A terminal among them is not handed over itself where the image had one, too: a pty is put in between. `files`: what to do about
-    open files that have changed since; `tcp`: about connections to the world outside; `outside`: about ends of pipes and sockets that
-    belonged to processes that are not in the image. `pokes`: bytes to write, by address, into the root process. `stopped`: leave the
-    processes stopped (SIGSTOP). `host_pids`: no namespaces of their own. `incomplete`: also where nothing could be asked of a process when it was
-    captured, as under a seccomp filter: its signal handlers, for one, are not known then.
+    `standard`: descriptors of ours that stand in for 0, 1 and 2 of the processes, where those led out of the image; None:
+    nothing does, what is written is thrown away. A terminal among them is not handed over itself where the image had one, too:
+    a pty is put in between, if the caller will relay (`attended`). `files`: what to do about open files that have changed
+    since; `tcp`: about connections to the world outside; `outside`: about ends of pipes and sockets that belonged to processes
+    that are not in the image. `pokes`: bytes to write, by address, into the root process. `stopped`: leave the processes
+    stopped (SIGSTOP). `host_pids`: no namespaces of their own. `incomplete`: also where nothing could be asked of a process
+    when it was captured, as under a seccomp filter: its signal handlers, for one, are not known then.
     """
 
     standard: tuple[int | None, int | None, int | None] = (0, 1, 2)
@@ -37,6 +38,7 @@ class RestoreOptions:
     stopped: bool = False
     host_pids: bool = False
     incomplete: bool = False
+    attended: bool = True
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Context:
         pty = self.stand_ins.get((process, fd))
         if given is None:
             return pty if pty is not None else self._nowhere()
-        if os.isatty(given):
+        if self.options.attended and os.isatty(given):
             attended = self.ptys.attended
             return pty if pty is not None else attended.slave if attended is not None else given
         return given

@@ -78,7 +78,7 @@ def restore(snapshot: Snapshot, options: RestoreOptions | None = None) -> Restor
     credentials = select(root.section("status"), Credentials)
     uid, gid = ids_inside(credentials[0] if credentials else None)
     objects = Objects()
-    ptys = Ptys(snapshot, attended=any(fd is not None and os.isatty(fd) for fd in options.standard))
+    ptys = Ptys(snapshot, attended=options.attended and any(fd is not None and os.isatty(fd) for fd in options.standard))
     space = Space(host_pids=options.host_pids, uid=uid, gid=gid, terminals=ptys.needed, ipc=SharedObjects.needed(snapshot))
     run = _Run(snapshot, options, objects, ptys, space)
     try:
