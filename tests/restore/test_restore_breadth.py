@@ -16,7 +16,7 @@ from tests.restore.cases import outcome
 from tests.restore.reviving import capture, revive
 from vcsimg.errors import RestoreError
 
-PROGRAMS = ("memory", "files", "signals", "threads", "waits", "sockets")
+PROGRAMS = ("memory", "files", "signals", "threads", "waits", "sockets", "processes")
 CASES = [
     (program, name)
     for program in PROGRAMS

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from vcsimg.errors import HostileImage, RestoreError
 from vcsimg.image.region import RegionMap
@@ -214,7 +215,8 @@ def _end(skeleton: Skeleton, status: int) -> None:
     if number:
         ptrace.set_signal_mask(remote.tid, 0)
         os.kill(remote.tid, number)
-        ptrace.call(ptrace.PTRACE_CONT, remote.tid, 0, 0)
+        with suppress(ProcessLookupError):  # SIGKILL has not waited for that
+            ptrace.call(ptrace.PTRACE_CONT, remote.tid, 0, 0)
     else:
         registers = remote.prepared([(NR["exit_group"], (status >> 8,))])
         remote.store(registers)

@@ -1,0 +1,292 @@
+/* Processes: what they are, and their families. A case a name; see restore_cases.h. */
+#include "restore_cases.h"
+#include <sys/personality.h>
+#include <grp.h>
+
+CASE(proc_zombie_statuses) {
+    pid_t a = fork();
+    if (!a) _exit(33);
+    pid_t b = fork();
+    if (!b) {
+        raise(SIGKILL);
+    }
+    usleep(30000);
+    restored();
+    int st;
+    CHECK(waitpid(b, &st, 0) == b && WIFSIGNALED(st) && WTERMSIG(st) == SIGKILL);
+    CHECK(waitpid(a, &st, 0) == a && WEXITSTATUS(st) == 33);
+    CHECK(wait(0) == -1 && errno == ECHILD);
+}
+
+CASE(proc_session_child) {
+    pid_t c = fork();
+    if (!c) {
+        setsid();
+        pause();
+    }
+    usleep(20000);
+    CHECK(getsid(c) == c);
+    restored();
+    CHECK(getsid(c) == c && getpgid(c) == c && getsid(0) != c);
+    kill(c, 9);
+}
+
+CASE(proc_group_child) {
+    pid_t c = fork();
+    if (!c) {
+        setpgid(0, 0);
+        pause();
+    }
+    usleep(20000);
+    restored();
+    CHECK(getpgid(c) == c && getsid(c) == getsid(0));
+    kill(-c, SIGTERM);
+    int st;
+    CHECK(waitpid(c, &st, 0) == c && WTERMSIG(st) == SIGTERM);
+}
+
+CASE(proc_umask_cwd) {
+    umask(027);
+    mkdir("sub", 0755);
+    chdir("sub");
+    restored();
+    CHECK(umask(0) == 027);
+    char b[500];
+    CHECK(getcwd(b, 500) && strstr(b, "/sub"));
+}
+
+CASE(proc_limits) {
+    struct rlimit r = {100, 200}, o;
+    setrlimit(RLIMIT_NOFILE, &r);
+    r.rlim_cur = 0;
+    r.rlim_max = RLIM_INFINITY;
+    setrlimit(RLIMIT_CORE, &r);
+    r.rlim_cur = 123 << 20;
+    r.rlim_max = 456 << 20;
+    setrlimit(RLIMIT_STACK, &r);
+    struct rlimit before[16];
+    for (int i = 0; i < 16; i++) getrlimit(i, before + i);
+    restored();
+    for (int i = 0; i < 16; i++) {
+        getrlimit(i, &o);
+        CHECK(o.rlim_cur == before[i].rlim_cur && o.rlim_max == before[i].rlim_max);
+    }
+}
+
+CASE(proc_nice) {
+    int r = setpriority(PRIO_PROCESS, 0, 7);
+    restored();
+    CHECK(r || getpriority(PRIO_PROCESS, 0) == 7);
+}
+
+CASE(proc_subreaper) {
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    restored();
+    int v = 0;
+    prctl(PR_GET_CHILD_SUBREAPER, &v);
+    CHECK(v == 1);
+}
+
+CASE(proc_no_new_privs) {
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    restored();
+    CHECK(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
+}
+
+CASE(proc_dumpable) {
+    prctl(PR_SET_DUMPABLE, 0);
+    restored();
+    CHECK(prctl(PR_GET_DUMPABLE) == 0);
+}
+
+CASE(proc_dumpable_default) {
+    int d = prctl(PR_GET_DUMPABLE);
+    restored();
+    CHECK(prctl(PR_GET_DUMPABLE) == d);
+}
+
+CASE(proc_personality) {
+    personality(ADDR_NO_RANDOMIZE);
+    restored();
+    CHECK(personality(0xffffffff) == ADDR_NO_RANDOMIZE);
+}
+
+CASE(proc_oom) {
+    int f = open("/proc/self/oom_score_adj", O_RDWR);
+    write(f, "321", 3);
+    close(f);
+    restored();
+    char b[9] = {0};
+    f = open("/proc/self/oom_score_adj", O_RDONLY);
+    read(f, b, 8);
+    CHECK(atoi(b) == 321);
+}
+
+CASE(proc_coredump_filter) {
+    int f = open("/proc/self/coredump_filter", O_RDWR);
+    write(f, "0x7f", 4);
+    close(f);
+    restored();
+    char b[20] = {0};
+    f = open("/proc/self/coredump_filter", O_RDONLY);
+    read(f, b, 19);
+    CHECK(strtol(b, 0, 16) == 0x7f);
+}
+
+CASE(proc_thp) {
+    prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+    restored();
+    CHECK(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1);
+}
+
+CASE(proc_keepcaps) {
+    prctl(PR_SET_KEEPCAPS, 1);
+    restored();
+    CHECK(prctl(PR_GET_KEEPCAPS) == 1);
+}
+
+CASE(proc_securebits) {
+    int r = prctl(PR_SET_SECUREBITS, 1 << 2 | 1 << 0);
+    restored();
+    if (!r) CHECK(prctl(PR_GET_SECUREBITS) == (1 << 2 | 1 << 0));
+}
+
+CASE(proc_capabilities) {
+    char a[100], b[100], c[100], d[100];
+    prctl(PR_CAPBSET_DROP, 22);
+    struct { uint32_t v; int p; } h = {0x20080522, 0};
+    uint32_t x[6];
+    syscall(SYS_capget, &h, x);
+    x[0] &= ~(1u << 21);
+    syscall(SYS_capset, &h, x);
+    status_line("CapEff", a, 100);
+    status_line("CapBnd", b, 100);
+    restored();
+    status_line("CapEff", c, 100);
+    status_line("CapBnd", d, 100);
+    CHECK(!strcmp(a, c));
+    CHECK(!strcmp(b, d));
+}
+
+CASE(proc_uids) {
+    gid_t g[2] = {7, 9};
+    int r = setgroups(2, g) || setresgid(11, 12, 13) || setresuid(21, 22, 23);
+    restored();
+    if (!r) {
+        uid_t a, b, c;
+        getresuid(&a, &b, &c);
+        CHECK(a == 21 && b == 22 && c == 23);
+        getresgid(&a, &b, &c);
+        CHECK(a == 11 && b == 12 && c == 13);
+        gid_t k[5];
+        CHECK(getgroups(5, k) == 2 && k[0] == 7 && k[1] == 9);
+    }
+}
+
+CASE(proc_pdeathsig_self) {
+    prctl(PR_SET_PDEATHSIG, SIGUSR2);
+    restored();
+    int v = 0;
+    prctl(PR_GET_PDEATHSIG, &v);
+    CHECK(v == SIGUSR2);
+}
+
+CASE(proc_orphan) {
+    int p[2];
+    pipe(p);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    pid_t c = fork();
+    if (!c) {
+        pid_t d = fork();
+        if (!d) pause();
+        write(p[1], &d, 4);
+        _exit(0);
+    }
+    waitpid(c, 0, 0);
+    pid_t d;
+    read(p[0], &d, 4);
+    usleep(20000);
+    restored();
+    kill(d, SIGTERM);
+    int st;
+    CHECK(waitpid(d, &st, 0) == d && WTERMSIG(st) == SIGTERM);
+}
+
+CASE(proc_chroot) {
+    mkdir("jail", 0755);
+    int r = chroot("jail");
+    if (!r) chdir("/");
+    restored();
+    if (!r) {
+        CHECK(access("/tmp", F_OK) == -1);
+        mkdir("/inside", 0755);
+        CHECK(access("/inside", F_OK) == 0);
+    }
+}
+
+CASE(proc_wait_flags) {
+    pid_t c = fork();
+    if (!c) {
+        raise(SIGSTOP);
+        _exit(3);
+    }
+    int st;
+    CHECK(waitpid(c, &st, WUNTRACED) == c);
+    restored();
+    kill(c, SIGCONT);
+    CHECK(waitpid(c, &st, WCONTINUED) == c && WIFCONTINUED(st));
+    CHECK(waitpid(c, &st, 0) == c && WEXITSTATUS(st) == 3);
+}
+
+CASE(proc_env) {
+    setenv("ADDED", "later", 1);
+    restored();
+    CHECK(!strcmp(getenv("ADDED"), "later") && getenv("PATH"));
+}
+
+CASE(proc_exec_after) {
+    restored();
+    pid_t c = fork();
+    if (!c) {
+        execl("/bin/sh", "sh", "-c", "exit 17", (char *)0);
+        _exit(1);
+    }
+    int st;
+    CHECK(waitpid(c, &st, 0) == c && WEXITSTATUS(st) == 17);
+    FILE *f = popen("echo hi", "r");
+    char b[9] = {0};
+    CHECK(fgets(b, 9, f) && !strcmp(b, "hi\n"));
+    pclose(f);
+}
+
+CASE(proc_mdwe) {
+    int r = prctl(65, 1, 0, 0, 0);
+    restored();
+    if (!r) CHECK(prctl(66, 0, 0, 0, 0) == 1);
+}
+
+CASE(proc_comm) {
+    prctl(PR_SET_NAME, "other name");
+    restored();
+    char n[17];
+    prctl(PR_GET_NAME, n);
+    CHECK(!strcmp(n, "other name"));
+}
+
+CASE(proc_exit_signal) {
+    signal(SIGUSR1, SIG_IGN);
+    pid_t c = syscall(SYS_clone, SIGUSR1, 0, 0, 0, 0);
+    if (!c) pause();
+    usleep(10000);
+    restored();
+    sigset_t m;
+    sigemptyset(&m);
+    sigaddset(&m, SIGUSR1);
+    signal(SIGUSR1, SIG_DFL);
+    sigprocmask(SIG_BLOCK, &m, 0);
+    kill(c, 9);
+    siginfo_t i;
+    CHECK(sigwaitinfo(&m, &i) == SIGUSR1 && i.si_pid == c);
+    int st;
+    CHECK(waitpid(c, &st, __WALL) == c);
+}
