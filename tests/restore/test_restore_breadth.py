@@ -23,7 +23,14 @@ CASES = [
     for name in re.findall(r"^CASE\((\w+)\)", (TARGETS / f"restore_cases_{program}.c").read_text(), re.MULTILINE)
 ]
 PRIVILEGED = frozenset(
-    ("unix_credentials_queued", "tcp_pair_addresses", "tcp_pair_full", "file_mode_only_owner", "file_readonly_writable_fd")
+    (
+        "unix_credentials_queued",
+        "tcp_pair_addresses",
+        "tcp_pair_full",
+        "file_mode_only_owner",
+        "file_readonly_writable_fd",
+        "proc_dumpable",
+    )
 )
 """What an ordinary user cannot have: sending in another's name, connections with the addresses of those that have just ended, …"""
 FOR_EVERYBODY = re.compile(
