@@ -21,7 +21,7 @@ __all__ = ["start", "truths"]
 
 Start = Callable[..., Target]
 
-_SIZES = [1024, 4096] if "VCSIMG_SOAK" in os.environ else [1024]
+_SIZES = [512, 4096] if "VCSIMG_SOAK" in os.environ else [512]
 _BOUND = 256
 _MEASURE = """
 import resource, subprocess, sys

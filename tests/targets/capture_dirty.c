@@ -34,6 +34,7 @@ static int memory_fd, source_fd, pipe_fds[2];
 static char data_segment[1 << 16] = "initialised";
 static char bss_segment[1 << 18];
 static pid_t children[4];
+static char *blocks[32], *visitors[16];
 
 static void die(const char *what)
 {
@@ -141,10 +142,12 @@ static void step(void)
 		scribble(bss_segment, sizeof bss_segment);
 		break;
 	case 17: { /* a short-lived mapping next to others */
-		char *p = map(4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-		scribble(p, 4 * PAGE);
-		if (rnd() % 2)
-			munmap(p, 4 * PAGE);
+		char **p = &visitors[rnd() % 16];
+		if (*p)
+			munmap(*p, 4 * PAGE);
+		*p = rnd() % 2 ? map(4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1) : NULL;
+		if (*p)
+			scribble(*p, 4 * PAGE);
 		break;
 	}
 	case 18: /* protections come and go, and split the region */
@@ -153,10 +156,12 @@ static void step(void)
 		scribble(page, run);
 		break;
 	case 19: { /* heap */
-		char *p = malloc(1 + rnd() % 300000);
-		p[0] = rnd();
-		if (rnd() % 2)
-			free(p);
+		char **p = &blocks[rnd() % 32];
+		free(*p);
+		*p = malloc(1 + rnd() % 300000);
+		if (!*p)
+			die("malloc");
+		(*p)[0] = rnd();
 		break;
 	}
 	case 20: /* content behind no permission at all */
