@@ -20,6 +20,9 @@ from vcsimg.errors import DiskFull
 from vcsimg.image.pages import Bytes2D, Flags, Indexes
 from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SIZE, WRITE_SIZE
 
+_FEW = 32
+"""Pages; with so many, Python is quicker than numpy is to call."""
+
 
 class Shadow:
     """Pieces by number. A piece is known once it was written; an unknown one may be anything."""
@@ -106,9 +109,24 @@ class Shadow:
 
 def _runs(pages: Indexes, wanted: Flags) -> Iterator[tuple[int, int]]:
     """Half-open ranges of indexes into `pages` where the wanted pages lie side by side."""
+    if len(pages) <= _FEW:
+        yield from _short_runs(pages.tolist(), wanted.tolist())
+        return
     indexes = np.flatnonzero(wanted)
     breaks = np.flatnonzero((np.diff(indexes) != 1) | (np.diff(pages[indexes].astype(np.int32)) != 1)) + 1
     edges = [0, *breaks.tolist(), len(indexes)]
     for low, high in itertools.pairwise(edges):
         if low < high:
             yield int(indexes[low]), int(indexes[high - 1]) + 1
+
+
+def _short_runs(pages: list[int], wanted: list[bool]) -> Iterator[tuple[int, int]]:
+    first = 0
+    for index, page in enumerate(pages):
+        if index > first and (not wanted[index] or page != pages[index - 1] + 1):
+            yield first, index
+            first = index
+        if not wanted[index]:
+            first = index + 1
+    if first < len(pages):
+        yield first, len(pages)

@@ -31,6 +31,9 @@ from vcsimg.store.pieces import Chain, Encoded, Encoder
 from vcsimg.store.tree import TreeEditor
 
 _IN_FLIGHT = 48 << 20
+_SMALL = 64
+"""Pages. Encoding fewer is over before another thread has begun; and with a second thread at work, each of the many short system calls of
+the first waits for Python's lock when it returns (20 µs)."""
 _ALONE = 3
 _THOROUGH = 128
 _MAINTAIN_LEAST = 4
@@ -210,7 +213,7 @@ class Writer:
             done.add(number)
             chain = self._chain(encoder, pid, number)
             maintain = maintained < _MAINTAIN_LEAST + count // _MAINTAIN_SHARE
-            if count < _ALONE:
+            if count < _ALONE or (not waiting and len(change.pages) < _SMALL):
                 encoded = encoder.encode(chain, change, maintain=maintain, quick=quick)
                 maintained += len(encoded.remove) > 0
                 yield number, encoded
