@@ -85,16 +85,15 @@ class Session:
         self._in_step = False
         try:
             pause = self._prepare()
-            parents: dict[int, int] = {}
             tree = TreeState()
             with _no_collection(), self._held() as helds:
                 for held in helds:
                     if held.pid not in self._captures:
                         self._add(held.pid, None).prepare()
                     self._captures[held.pid].secure(held, self.options.engine)
-                    parents[held.pid] = procfs.stat(held.pid).ppid
                 tree.read_held(helds)
             pause += max(held.pause for held in helds)
+            parents = {held.pid: self._captures[held.pid].parent for held in helds}
             for pid in self._captures.keys() - parents.keys():
                 self._captures.pop(pid).close()
             snapshot = self._snapshot(parents, tree, began, pause)

@@ -118,6 +118,11 @@ class ProcessCapture:
     def bytes_read(self) -> int:
         return self._harvest.bytes_read
 
+    @property
+    def parent(self) -> int:
+        """Its parent when it was last stopped."""
+        return self._state.parent
+
     def close(self) -> None:
         """Stop tracking; the process keeps nothing of us."""
         self._end_tracking()

@@ -36,15 +36,18 @@ class IpcReader:
     def read(self, helds: Sequence[HeldProcess]) -> None:
         """While they are stopped."""
         self._found: list[Item] = []
-        root = ProcDirectory.of(helds[0].pid)
+        pid = helds[0].pid
         try:
-            other = root.link("ns/ipc") != os.readlink("/proc/self/ns/ipc")
+            other = os.readlink(f"/proc/{pid}/ns/ipc") != os.readlink("/proc/self/ns/ipc")
         except OSError:
             return  # a kernel without IPC namespaces
+        if not other and not sysvipc.any_objects():
+            return
+        root = ProcDirectory.of(pid)
         pids = {held.pid for held in helds}
         if other:
-            self._found = _there(helds[0].pid, root)
-        elif _any():
+            self._found = _there(pid, root)
+        else:
             mapped = _mapped(helds)
             stat, status = parse_stat(root.read("stat")), root.read("status")
             uid = int(status[status.index(b"\nUid:") + 5 :].split()[1])
@@ -76,10 +79,6 @@ def _may_undo(pid: int) -> bool:
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-
-
-def _any() -> bool:
-    return any(sysvipc.objects(which) for which in ("shm", "sem", "msg"))
 
 
 def _mapped(helds: Sequence[HeldProcess]) -> set[int]:

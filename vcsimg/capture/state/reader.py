@@ -184,6 +184,11 @@ class StateReader:
         finally:
             os.close(descriptor)
 
+    @property
+    def parent(self) -> int:
+        """Its parent when it was last stopped."""
+        return parse_stat(self._stat).ppid
+
     def finish(self) -> State:
         """When it runs again: put what was read into words."""
         report = Report()
