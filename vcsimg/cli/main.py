@@ -14,8 +14,12 @@ import errno
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import NoReturn
+
+
+_MOMENT = 0.005
 
 
 class _Ended(BaseException):
@@ -30,6 +34,8 @@ def main() -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         # Names of files and processes are bytes: one that is not UTF-8 must not end a command.
         if hasattr(stream, "reconfigure"):
@@ -54,9 +60,25 @@ def main() -> NoReturn:
     sys.exit(status)
 
 
-def _end(number: int, _: FrameType | None) -> None:
+def _end(number: int, frame: FrameType | None) -> None:
+    if _is_postponed(number, frame):
+        return
     signal.signal(number, signal.SIG_IGN)  # once: what is being cleaned up must not be interrupted again
     raise _Ended(number)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if not _is_postponed(number, frame):
+        raise KeyboardInterrupt
+
+
+def _is_postponed(number: int, frame: FrameType | None) -> bool:
+    """Whether a signal came inside a callback of the import system, where Python prints and forgets an exception. It then comes again in
+    a moment."""
+    if frame is None or frame.f_code.co_name != "cb" or not frame.f_code.co_filename.startswith("<frozen importlib"):
+        return False
+    threading.Timer(_MOMENT, os.kill, (os.getpid(), number)).start()
+    return True
 
 
 def _run() -> int:
