@@ -18,7 +18,6 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
-
 _MOMENT = 0.005
 
 
