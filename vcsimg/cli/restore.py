@@ -57,7 +57,7 @@ class Poke(click.ParamType[tuple[int, bytes]]):
     type=click.Choice(("reset", "close", "keep")),
     default="reset",
     show_default=True,
-    help="Connections to the world outside: broken, closed by the other side, or gone on with (needs CAP_NET_ADMIN).",
+    help="Connections to the world outside: broken, or ended by the other side; keep: refuse to go on without them.",
 )
 @click.option(
     "--outside",
