@@ -97,14 +97,14 @@ class AutoMemory(Reader):
         return self._mem.alive()
 
     def read_into(self, address: int, buffer: WritableBuffer) -> int:
+        window = self._window
+        if window is not None and (window.window.awake or self._wakes(window, memoryview(buffer).nbytes)):  # type: ignore[arg-type]
+            try:
+                return window.read_into(address, buffer)
+            except AccessError as error:
+                return self._strongly(_read, address, flat(buffer), _reached(error))
         view = memoryview(buffer)  # type: ignore[arg-type]  # as in flat(), which would cost too much here
         total = view.nbytes
-        window = self._window
-        if window is not None and (window.window.awake or self._wakes(window, total)):
-            try:
-                return window.read_view(address, view if view.ndim == 1 and view.format == "B" else flat(view))
-            except AccessError as error:
-                return self._strongly(_read, address, flat(view), _reached(error))
         if total > SMALL:
             return self._read_large(address, flat(view))
         try:
@@ -125,14 +125,14 @@ class AutoMemory(Reader):
         return self._strongly(_read, address, view, done)
 
     def write(self, address: int, data: Buffer) -> int:
+        window = self._window
+        if window is not None and (window.window.awake or self._wakes(window, memoryview(data).nbytes)):  # type: ignore[arg-type]
+            try:
+                return window.write(address, data)
+            except AccessError as error:
+                return self._strongly(_write, address, flat(data), _reached(error))
         view = flat(data)
         total = view.nbytes
-        window = self._window
-        if window is not None and (window.window.awake or self._wakes(window, total)):
-            try:
-                return window.write_view(address, view)
-            except AccessError as error:
-                return self._strongly(_write, address, view, _reached(error))
         # A running process may call exec at any time, and only /proc/PID/mem cannot reach the program after it.
         if total > SMALL and self._held:
             return self._write_large(address, view)

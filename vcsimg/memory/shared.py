@@ -82,10 +82,7 @@ class SharedMemory(Reader):
         return self._view[start : start + length]
 
     def read_into(self, address: int, buffer: WritableBuffer) -> int:
-        return self.read_view(address, flat(buffer))
-
-    def read_view(self, address: int, view: memoryview) -> int:
-        """read_into() for a flat view of bytes."""
+        view = flat(buffer)
         total = view.nbytes
         low, high = self._last
         if low <= address and address + total <= high:
@@ -103,10 +100,7 @@ class SharedMemory(Reader):
         raise AccessError(self.pid, address, total, reach)
 
     def write(self, address: int, data: Buffer) -> int:
-        return self.write_view(address, flat(data))
-
-    def write_view(self, address: int, view: memoryview) -> int:
-        """write() for a flat view of bytes."""
+        view = flat(data)
         total = view.nbytes
         reach, _ = self.spans.reach(address, total, store=True)
         try:
