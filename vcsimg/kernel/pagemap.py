@@ -58,9 +58,6 @@ _WALK_END = 32
 """Where in it `walk_end` stands."""
 _WORD = struct.Struct("<Q")
 
-PAGE_REGION_SIZE = 24
-"""struct page_region: start, end, categories."""
-
 PAGEMAP_SCAN = 3 << 30 | _ARGUMENT.size << 16 | ord("f") << 8 | 16
 
 

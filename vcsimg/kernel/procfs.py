@@ -192,12 +192,6 @@ def auxv(pid: int) -> bytes:
     return read(pid, "auxv")
 
 
-def parse_auxv(content: bytes) -> dict[int, int]:
-    """Values of an auxiliary vector by their AT_* number."""
-    words = memoryview(content)[: len(content) // 16 * 16].cast("Q").tolist()
-    return {key: value for key, value in zip(words[::2], words[1::2], strict=True) if key}
-
-
 def comm(pid: int) -> str:
     """The name of the process's main thread: at most 15 bytes, any but NUL."""
     return os.fsdecode(read(pid, "comm").removesuffix(b"\n"))

@@ -21,7 +21,6 @@ UFFD_FEATURE_WP_ASYNC = 1 << 15
 
 UFFDIO_REGISTER_MODE_MISSING = 1 << 0
 UFFDIO_REGISTER_MODE_WP = 1 << 1
-UFFDIO_WRITEPROTECT_MODE_WP = 1 << 0
 
 OPEN_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | UFFD_USER_MODE_ONLY
 """Arguments of the userfaultfd system call for an ordinary user."""
@@ -45,12 +44,6 @@ class UffdioRegister(ctypes.Structure):
     _fields_ = (("range", UffdioRange), ("mode", ctypes.c_uint64), ("ioctls", ctypes.c_uint64))
 
 
-class UffdioWriteprotect(ctypes.Structure):
-    """struct uffdio_writeprotect"""
-
-    _fields_ = (("range", UffdioRange), ("mode", ctypes.c_uint64))
-
-
 class UffdioCopy(ctypes.Structure):
     """struct uffdio_copy"""
 
@@ -71,7 +64,6 @@ UFFDIO_API = _ioctl(3, 0x3F, UffdioApi)
 UFFDIO_REGISTER = _ioctl(3, 0x00, UffdioRegister)
 UFFDIO_UNREGISTER = _ioctl(2, 0x01, UffdioRange)
 UFFDIO_COPY = _ioctl(3, 0x03, UffdioCopy)
-UFFDIO_WRITEPROTECT = _ioctl(3, 0x06, UffdioWriteprotect)
 
 
 def create() -> int:
@@ -123,9 +115,3 @@ def register_wp(fd: int, start: int, end: int) -> None:
 def unregister(fd: int, start: int, end: int) -> None:
     """Take [start, end) out again, and the protection off its pages. Raises OSError."""
     fcntl.ioctl(fd, UFFDIO_UNREGISTER, UffdioRange(start, end - start))
-
-
-def write_protect(fd: int, start: int, end: int, *, protect: bool) -> None:
-    """Protect the pages in [start, end), or take the protection off. Raises OSError."""
-    mode = UFFDIO_WRITEPROTECT_MODE_WP if protect else 0
-    fcntl.ioctl(fd, UFFDIO_WRITEPROTECT, UffdioWriteprotect(range=UffdioRange(start, end - start), mode=mode))

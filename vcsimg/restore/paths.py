@@ -13,7 +13,6 @@ from vcsimg.restore.context import Context, files_of
 from vcsimg.restore.objects import copy
 
 _O_PATH = 0o10000000
-_O_LARGEFILE = 0o100000
 _O_TMPFILE = 0o20000000
 _CREATION = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_NOCTTY | _O_TMPFILE
 _STATELESS = ("/proc", "/sys")

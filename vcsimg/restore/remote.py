@@ -6,7 +6,6 @@ Nothing of it is its own yet, so nothing is saved and given back (that is proces
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import signal
 import struct
@@ -197,8 +196,3 @@ def words(values: Iterable[int]) -> bytes:
     """64-bit words."""
     values = [value % WORD for value in values]
     return struct.pack(f"<{len(values)}Q", *values)
-
-
-def error_name(result: int) -> str:
-    """The name of a raw result that is an error."""
-    return errno.errorcode.get(-result, str(-result))

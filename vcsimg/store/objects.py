@@ -17,8 +17,6 @@ TREE = b"tree"
 COMMIT = b"commit"
 TAG = b"tag"
 
-FILE_MODE = 0o100644
-TREE_MODE = 0o040000
 
 Oid = bytes
 """A SHA-1 object id: 20 bytes."""

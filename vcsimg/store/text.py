@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from vcsimg.errors import HostileImage
 from vcsimg.image.records import Record, format_records, parse_records
-from vcsimg.image.snapshot import GENERAL_REGISTERS, MappedFile, Process, Section, Thread
+from vcsimg.image.snapshot import GENERAL_REGISTERS, MappedFile, Process, Thread
 from vcsimg.store.layout import parse_id
 
 _XSAVE_LINE = 64
@@ -113,8 +111,3 @@ def parse_processes(data: bytes, where: str) -> list[tuple[int, int, str]]:
     if not found:
         raise HostileImage(where, "no process")
     return found
-
-
-def format_sections(state: Mapping[str, Section]) -> dict[str, bytes]:
-    """The files of the sections; an empty section has none."""
-    return {name: format_records(records) for name, records in state.items() if records}
