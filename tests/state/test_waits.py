@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Target
 from tests.state.reading import capture, every, numbers, one, settle, unsaved
 from vcsimg.capture.state import State, StateReader
+from vcsimg.capture.state.waits import Wait, Waits
 from vcsimg.image.region import RegionMap
 from vcsimg.image.sections.thread import Call
 from vcsimg.image.snapshot import Process
@@ -46,6 +49,16 @@ def test_a_wait_is_counted_from_its_begin_however_often_it_is_interrupted(start:
             assert again.original == (usual if later != usual else None)
     assert call_of(first, poller).began is None, "it has no timeout"
     assert unsaved(second) == {}
+
+
+@pytest.mark.parametrize(("switches", "same"), [(0, False), (1, True), (2, True), (3, False)])
+def test_a_wait_goes_on_when_the_thread_was_stopped_again_before_it_slept(switches: int, same: bool) -> None:
+    """One voluntary context switch is the stop's; a second one when it got a CPU in between. More, or none: it is another wait."""
+    registers = dict.fromkeys(("rdi", "rsi", "rdx", "r10", "r8", "r9", "rip", "rsp"), 1)
+    registers |= {"orig_rax": EPOLL_WAIT, "rax": 2**64 - 514}
+    waits = Waits()
+    waits.remember(7, registers, Wait(EPOLL_WAIT, 1000, True), 10)
+    assert waits.find(7, registers, 10 + switches, 5000) == Wait(EPOLL_WAIT, 1000 if same else 5000, True)
 
 
 def test_another_reader_goes_on_from_what_the_image_says(start: Callable[..., Target]) -> None:

@@ -268,9 +268,9 @@ def test_a_branch_started_at_a_capture(repo: Repository) -> None:
     model = Model()
     model.write(BASE, b"a")
     commit = model.capture(repo)
-    repo.start_branch("restored.7", commit)
-    with pytest.raises(RepositoryBusy):
-        repo.start_branch("restored.7", commit)
+    assert repo.start_branch("restored.7.x", commit, 7, 123, "boot") == "restored.7.x"
+    assert repo.start_branch("restored.7.x", commit, 7, 124, "boot") == "restored.7.x.2", "the pid was used twice within a second"
+    assert [repo.branch_of(7, ticks, "boot") for ticks in (123, 124, 125)] == ["restored.7.x", "restored.7.x.2", None]
     model.write(BASE, b"b")
-    assert repo.capture(model.capture(repo, branch="restored.7")).parents == (commit,)
+    assert repo.capture(model.capture(repo, branch="restored.7.x")).parents == (commit,)
     assert repo.tip("model.4242") == commit

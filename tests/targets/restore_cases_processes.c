@@ -225,9 +225,13 @@ CASE(proc_chroot) {
 }
 
 CASE(proc_wait_flags) {
+    int p[2];
+    pipe(p);
     pid_t c = fork();
     if (!c) {
+        char b;
         raise(SIGSTOP);
+        read(p[0], &b, 1);
         _exit(3);
     }
     int st;
@@ -235,6 +239,7 @@ CASE(proc_wait_flags) {
     restored();
     kill(c, SIGCONT);
     CHECK(waitpid(c, &st, WCONTINUED) == c && WIFCONTINUED(st));
+    CHECK(write(p[1], "", 1) == 1);
     CHECK(waitpid(c, &st, 0) == c && WEXITSTATUS(st) == 3);
 }
 

@@ -58,7 +58,8 @@ class Recorder:
         leader = int(status["Tgid"])
         if leader != pid:
             raise UnsupportedProcess(pid, f"it is a thread of process {leader}", remedy=f"Use {leader} instead.")
-        self.branch = repository.branch_of(pid, stat.starttime, procfs.boot_id()) or branch_name(self.name, pid, self.started_at)
+        known = repository.branch_of(pid, stat.starttime, procfs.boot_id())
+        self.branch = known or repository.free_branch(branch_name(self.name, pid, self.started_at))
         self._source = _source_of(pid, self.started_at)
         base = repository.tip(self.branch)
         self._session = Session(pid, options, repository.load, base)

@@ -27,17 +27,14 @@ def resume(repository: Repository, revision: str, options: RestoreOptions) -> tu
     """
     commit = repository.resolve(revision)
     snapshot = repository.load(commit)
-    restored = restore(snapshot, options)
-    try:
-        name = snapshot.processes[0].name
-        branch = branch_name(name, restored.pid, procfs.start_time(restored.pid))
-        repository.start_branch(branch, commit)
-    except (OSError, ProcessLookupError):
-        return restored, ""  # it has ended already
-    except BaseException:
-        restored.space.close()
-        raise
-    return restored, branch
+    branch = ""
+
+    def begin(pid: int, start_ticks: int) -> None:
+        nonlocal branch
+        wanted = branch_name(snapshot.processes[0].name, pid, procfs.start_time(pid))
+        branch = repository.start_branch(wanted, commit, pid, start_ticks, procfs.boot_id())
+
+    return restore(snapshot, options, begin), branch
 
 
 def attend(restored: Restored, standard: Sequence[int | None] = (0, 1, 2)) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from vcsimg.errors import RestoreError
@@ -62,11 +63,12 @@ class Restored:
     terminal: Pty | None = None
 
 
-def restore(snapshot: Snapshot, options: RestoreOptions | None = None) -> Restored:
+def restore(snapshot: Snapshot, options: RestoreOptions | None = None, ready: Callable[[int, int], None] | None = None) -> Restored:
     """Run an image again. When this returns, its processes run; on an error there is nothing left of them.
 
-    Must be called by the main thread. Raises RestoreError (what cannot come back, why, and the option to go on without it), HostileImage,
-    DamagedImage.
+    `ready` is called when all is done and nothing runs yet, with the pid of the root process, as we see it, and its start time in ticks since
+    boot; what it raises is an error too. Must be called by the main thread. Raises RestoreError (what cannot come back, why, and the option to
+    go on without it), HostileImage, DamagedImage.
     """
     check(snapshot)
     inside = as_they_see(snapshot)
@@ -82,7 +84,7 @@ def restore(snapshot: Snapshot, options: RestoreOptions | None = None) -> Restor
     space = Space(host_pids=options.host_pids, uid=uid, gid=gid, terminals=ptys.needed, ipc=SharedObjects.needed(snapshot))
     run = _Run(snapshot, options, objects, ptys, space)
     try:
-        restored = run.run()
+        restored = run.run(ready)
     except OSError as error:
         run.abandon()
         raise RestoreError("processes", f"{error.strerror} ({error.filename or 'system call'})") from error
@@ -123,7 +125,7 @@ class _Run:
             skeleton.kill()
         self._space.close()
 
-    def run(self) -> Restored:
+    def run(self, ready: Callable[[int, int], None] | None) -> Restored:
         highest = self._descriptors.highest()
         self._make_tree(highest + 1)
         context = self._context
@@ -165,6 +167,8 @@ class _Run:
         for skeleton in self._skeletons:
             self._finish(skeleton)
         start = procfs.stat(self._skeletons[0].tid).starttime
+        if ready is not None:
+            ready(self._skeletons[0].tid, start)
         for skeleton in self._skeletons:
             self._let_go(skeleton)
         self._attended = context.ptys.attended

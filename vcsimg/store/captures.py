@@ -30,11 +30,13 @@ def capture_of(commit: pygit2.Commit, branch: str | None = None) -> Capture:
 
 
 def branch_of(repo: pygit2.Repository, pid: int, start_ticks: int, boot_id: str) -> str | None:
-    """The branch on which this very process (not another with its pid) was captured last; None if there is none."""
+    """The branch on which this very process (not another with its pid) was captured last, or that was begun for it; None if there is none."""
     found: tuple[int, str] | None = None
     for branch in refs.branches(repo):
         if not names.may_be_of(branch.name, pid):
             continue
+        if refs.process_of(repo, branch.name) == (pid, start_ticks, boot_id):
+            return branch.name
         commit = repo[branch.tip].peel(pygit2.Commit)
         _, _, trailers = message.parse(commit.message)
         same = (trailers.get("Process"), trailers.get("Process-Start"), trailers.get("Boot-Id"))

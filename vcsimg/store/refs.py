@@ -13,6 +13,10 @@ from vcsimg.store import leftovers, setup
 from vcsimg.store.setup import private
 
 PREFIX = "refs/heads/"
+_PROCESS = "branch.{}.vcsimgProcess"
+
+Process = tuple[int, int, str]
+"""A process instance: pid, start time in ticks since boot, boot id."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,20 @@ def tip(repo: pygit2.Repository, branch: str) -> str | None:
     """The capture at the tip of a branch; None when there is no such branch."""
     reference = repo.references.get(PREFIX + branch)
     return None if reference is None else str(reference.target)
+
+
+def dedicate(repo: pygit2.Repository, branch: str, process: Process) -> None:
+    """Say whose branch it is, before there is a capture of that process: in git's configuration, which goes when git deletes the branch."""
+    repo.config[_PROCESS.format(branch)] = " ".join(map(str, process))
+
+
+def process_of(repo: pygit2.Repository, branch: str) -> Process | None:
+    """The process that a branch was begun for, if one was named."""
+    try:
+        words = str(repo.config[_PROCESS.format(branch)]).split()
+    except KeyError:
+        return None
+    return (int(words[0]), int(words[1]), words[2]) if len(words) == 3 and all(map(str.isdecimal, words[:2])) else None
 
 
 def check_name(path: Path, branch: str) -> None:

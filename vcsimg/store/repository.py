@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vcsimg.errors import RepositoryBusy, StoreError
-from vcsimg.store import captures, cipher, leftovers, message, refs, remotes, setup
+from vcsimg.store import captures, cipher, leftovers, message, names, refs, remotes, setup
 from vcsimg.store.captures import Capture, capture_of
 from vcsimg.store.failures import translated
 from vcsimg.store.layout import piece_path
@@ -326,12 +326,20 @@ class Repository:
         """The newest capture of a branch; None when there is no such branch."""
         return refs.tip(self._opened.git, branch)
 
-    def start_branch(self, branch: str, commit: str) -> None:
-        """A new branch at a capture: of a process that was restored from it. Raises RepositoryBusy when the branch exists, StoreError."""
+    def start_branch(self, branch: str, commit: str, pid: int, start_ticks: int, boot_id: str) -> str:
+        """A new branch at a capture, for a process that is restored from it: `branch_of` finds it. Returns its name, which is `branch` unless
+        that is taken. Raises RepositoryBusy when somebody else makes it meanwhile, StoreError."""
         with translated(self.path):
             refs.check_name(self.path, branch)
             leftovers.remove(self.path)
-            refs.move(self._opened.git, self.path, branch, None, commit, sync=self._sync)
+            name = self.free_branch(branch)
+            refs.dedicate(self._opened.git, name, (pid, start_ticks, boot_id))
+            refs.move(self._opened.git, self.path, name, None, commit, sync=self._sync)
+        return name
+
+    def free_branch(self, branch: str) -> str:
+        """`branch`, or a name made of it when there is such a branch."""
+        return names.free(branch, lambda name: self.tip(name) is not None)
 
     def branch_of(self, pid: int, start_ticks: int, boot_id: str) -> str | None:
         """The branch on which this very process (not another with its pid) was captured last; None if there is none."""

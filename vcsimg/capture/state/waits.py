@@ -19,8 +19,9 @@ _RESTART_SYSCALL = NR["restart_syscall"]
 _TIMER_ABSTIME = 1
 _FUTEX_COMMAND, _FUTEX_WAIT = 0x7F, 0
 _ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
-_ASLEEP = 2
-"""Voluntary context switches from stop to stop of a thread that goes on sleeping; see still.py."""
+_STOPPED, _ASLEEP = 1, 2
+"""Voluntary context switches from stop to stop of a thread that goes on with its call: one for the stop, and one for falling asleep again,
+which on a busy machine it may not have come to yet."""
 
 
 def _milliseconds(index: int) -> Callable[[Sequence[int]], bool]:
@@ -121,7 +122,7 @@ class Waits:
             known is not None
             and known.registers == _place(registers)
             and known.switches is not None
-            and switches - known.switches == _ASLEEP
+            and switches - known.switches in (_STOPPED, _ASLEEP)
         ):
             return known.wait
         before = self._before.get(tid)
