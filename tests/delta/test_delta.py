@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcsimg.delta import Delta, PieceState, StateMismatch, codec, describe, encode, merge, page_hashes, parse
+from vcsimg.delta.merge import words_of
 from vcsimg.delta.units import PAGE, PAGES, PIECE
 from vcsimg.errors import DamagedImage, HostileImage, ImageError, NewerFormat
 from vcsimg.image import units
@@ -75,7 +76,7 @@ def test_any_sequence_comes_back_step_by_step_and_merged(steps: list[dict[int, b
         assert state.digest == int(np.bitwise_xor.reduce(page_hashes(model.data[own], own), initial=0))
     if deltas:
         assert deltas[-1].after == state.digest
-        merged = merge(deltas, "test")
+        merged = merge(deltas, ADDRESS, "test")
         at_once = Content()
         if merged is not None:
             assert (merged.before, merged.after) == (0, state.digest)
@@ -169,7 +170,50 @@ def test_merging_refuses_deltas_that_do_not_follow() -> None:
     assert one is not None
     assert three is not None
     with pytest.raises(DamagedImage):
-        merge([one, three], "test")
+        merge([one, three], ADDRESS, "test")
+
+
+@pytest.mark.parametrize("count", [1, 3, 900, 200_000])
+def test_deltas_merge_alike_by_words_and_by_pages(count: int) -> None:
+    """However many words change, kept decoded or read back from blobs: what merges is what a reader finds, and pages that came back to
+    what they were are not named."""
+    rng = np.random.default_rng(count)
+    model, state = Content(), PieceState()
+    pages = list(range(0, PAGES, 1 if count > 1000 else 40))
+    model.change(state, pages, [b"x"] * len(pages))
+    start = model.data.copy()
+    made: list[Delta] = []
+    for step in range(4):
+        if step < 3:
+            places = rng.integers(0, len(pages) * PAGE // 8, count)
+            flip = rng.integers(1, 1 << 63, count, np.uint64)
+            rows = model.data[pages].reshape(-1).view(np.uint64)
+            rows[places] ^= flip
+            fill: list[bytes | None] = [row.tobytes() for row in rows.view(np.uint8).reshape(-1, PAGE)]
+        else:  # all but one back to what they were, and one gone
+            fill = [*(row.tobytes() for row in start[pages[:-1]]), None]
+        delta = model.change(state, pages, fill)
+        assert delta is not None
+        made.append(delta)
+    kept = [words_of(delta, "test") or delta for delta in made]
+    read = [parse(delta.bytes(), "test") for delta in made]
+    mixed = [one if place % 2 else two for place, (one, two) in enumerate(zip(kept, read, strict=True))]
+    for deltas in (made, kept, read, mixed):
+        merged = merge(deltas, ADDRESS, "test")
+        assert merged is not None
+        assert (merged.before, merged.after) == (made[0].before, made[-1].after)
+        assert merged.pages.tolist() == pages[-1:]
+        assert not merged.has.any()
+        data = start.copy()
+        merged.xor_into(data, "test")
+        assert np.array_equal(data, model.data)
+        partly = merge(deltas[:3], ADDRESS, "test")
+        assert partly is not None
+        data = start.copy()
+        partly.xor_into(data, "test")
+        deltas[3] = deltas[3] if isinstance(deltas[3], Delta) else made[3]
+        deltas[3].xor_into(data, "test")
+        assert np.array_equal(data, model.data)
 
 
 def test_description_names_pages_and_bytes() -> None:

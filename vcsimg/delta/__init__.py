@@ -2,7 +2,8 @@
 
 from vcsimg.delta.blob import Delta, parse
 from vcsimg.delta.describe import describe
-from vcsimg.delta.encode import StateMismatch, encode, merge
+from vcsimg.delta.encode import StateMismatch, encode
 from vcsimg.delta.hashes import PieceState, page_hashes
+from vcsimg.delta.merge import merge
 
 __all__ = ["Delta", "PieceState", "StateMismatch", "describe", "encode", "merge", "page_hashes", "parse"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vcsimg.delta import codec
+from vcsimg.delta.codec import Places, Words
 from vcsimg.delta.units import PAGES, PIECE, Flags, Indexes, Rows, ShortHashes
 from vcsimg.errors import DamagedImage, HostileImage, NewerFormat
 
@@ -24,7 +25,8 @@ class Delta:
     """A keyframe or delta, its payload still coded.
 
     address of the piece; state `before` and `after`; pages (n,) ascending; had (n,), has (n,): the page has own content
-    before, after; hashes (m,): short ones, of the m pages that have it after, in order.
+    before, after; hashes (m,): short ones, of the m pages that have it after, in order. `few`: which words of the piece change, and what they
+    are XORed with, where these are few and known without decoding.
     """
 
     address: int
@@ -36,6 +38,7 @@ class Delta:
     hashes: ShortHashes
     codec: int
     payload: bytes | memoryview
+    few: tuple[Places, Words] | None = None
 
     @property
     def is_key(self) -> bool:
@@ -55,11 +58,21 @@ class Delta:
 
     def bytes(self) -> bytes:
         """The blob."""
-        index = (
-            self.pages | np.where(self.had, 0, _NOT_BEFORE).astype(np.uint16) | np.where(self.has, 0, _NOT_AFTER).astype(np.uint16)
-        )
         header = _HEADER.pack(MAGIC, VERSION, self.codec, 0, len(self.pages), self.address, self.before, self.after)
-        return b"".join((header, index.tobytes(), self.hashes.astype("<u4").tobytes(), self.payload))
+        return b"".join((header, format_index(self.pages, self.had, self.has), self.hashes.astype("<u4").tobytes(), self.payload))
+
+
+def format_index(pages: Indexes, had: Flags, has: Flags) -> bytes:
+    """The index of a blob: pages and flags (n,)."""
+    if had.all() and has.all():
+        return pages.astype("<u2", copy=False).tobytes()
+    return (pages | ~had * np.uint16(_NOT_BEFORE) | ~has * np.uint16(_NOT_AFTER)).astype("<u2").tobytes()
+
+
+def parse_index(data: bytes | memoryview) -> tuple[Indexes, Flags, Flags]:
+    """Pages, had and has, each (n,), of an index; unchecked."""
+    index = np.frombuffer(data, "<u2").astype(np.uint16, copy=False)
+    return index & np.uint16(_PAGE_BITS), (index & _NOT_BEFORE) == 0, (index & _NOT_AFTER) == 0
 
 
 def parse(blob: bytes | memoryview, where: str) -> Delta:
@@ -77,10 +90,8 @@ def parse(blob: bytes | memoryview, where: str) -> Delta:
     position = _HEADER.size + 2 * count
     if len(view) < position:
         raise DamagedImage(where, f"cut off after {len(view)} bytes")
-    index = np.frombuffer(view, "<u2", count, _HEADER.size).astype(np.uint16, copy=False)
-    pages: Indexes = index & np.uint16(_PAGE_BITS)
-    had = (index & _NOT_BEFORE) == 0
-    has = (index & _NOT_AFTER) == 0
+    pages, had, has = parse_index(view[_HEADER.size : position])
+    index = np.frombuffer(view, "<u2", count, _HEADER.size)
     if (index & ~np.uint16(_PAGE_BITS | _NOT_BEFORE | _NOT_AFTER)).any() or (pages[1:] <= pages[:-1]).any():
         raise HostileImage(where, "its index is not in order")
     if not (had | has).all():

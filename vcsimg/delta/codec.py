@@ -24,10 +24,19 @@ import zstandard
 from vcsimg.delta.units import PAGE, Indexes, Rows
 from vcsimg.errors import DamagedImage, HostileImage
 
+Words = npt.NDArray[np.uint64]
+"""Words of 8 bytes: shape (n,)."""
+Places = npt.NDArray[np.intp]
+"""Numbers of words in a piece, 0 … 262,143: shape (n,)."""
+
 RAW = 0
 ZSTD = 1
 WORDS = 2
 LANES = 3
+FEW_WORDS = 64
+"""So few are coded both ways, and kept decoded by who merges deltas."""
+DENSE = 0.6
+"""If more of all words than this are used, a bitmap does not pay."""
 
 _FAST = 1
 _GOOD = 3
@@ -35,7 +44,6 @@ _BEST = 6
 _SMALL = 64 << 10
 _SAMPLE = 16 << 10
 _SHRINKS = 4
-_DENSE = 0.6
 _CLEARLY = 0.95
 _BITMAP = PAGE // 64
 _WORDS = PAGE // 8
@@ -66,21 +74,41 @@ def pack(rows: Rows, *, quick: bool = False) -> tuple[int, bytes]:
     every = rows.reshape(-1).view(np.uint64)
     used = every != 0
     count = int(np.count_nonzero(used))
-    dense = count > _DENSE * len(every)
-    words = every if dense else every[used]
-    lanes, shrinks = _lanes_gain(words, dense=dense, quick=quick and dense)
-    if dense and not lanes:
-        codec = ZSTD
-        packed = _compressor(_GOOD if rows.nbytes <= _SMALL else _FAST).compress(rows.data)
+    if count <= DENSE * len(every):
+        return pack_words(used, every[used])
+    lanes, shrinks = _lanes_gain(every, dense=True, quick=quick)
+    if lanes:
+        words = every[used]
+        packed = _coded(used, words, lanes=True, best=words.nbytes <= _SMALL or (shrinks and not quick))
     else:
-        codec = LANES if lanes else WORDS
-        words = every[used] if dense else words
-        body = _to_lanes(words) if lanes else words.view(np.uint8)
-        cheap = words.nbytes * 4 <= rows.nbytes or words.nbytes <= _SMALL or (lanes and shrinks and not (quick and dense))
-        packed = _compressor(_BEST if cheap else _GOOD).compress(np.concatenate((np.packbits(used), body)).data)
-    if len(packed) < rows.nbytes - (rows.nbytes >> 5):
-        return codec, packed
-    return RAW, rows.tobytes()
+        packed = _compressor(_GOOD if rows.nbytes <= _SMALL else _FAST).compress(rows.data)
+    return (LANES if lanes else ZSTD, packed) if _pays(packed, rows.nbytes) else (RAW, rows.tobytes())
+
+
+def pack_words(used: npt.NDArray[np.bool_], words: Words) -> tuple[int, bytes]:
+    """Code pages of which few words are used: `used` (512·n,), and those words, in order. Returns (codec, payload)."""
+    size = len(used) * 8
+    if len(words) <= FEW_WORDS:
+        plain, laned = (_coded(used, words, lanes=lanes, best=True) for lanes in (False, True))
+        number, packed = (LANES, laned) if len(laned) < len(plain) else (WORDS, plain)
+    else:
+        lanes, shrinks = _lanes_gain(words, dense=False, quick=False)
+        best = words.nbytes * 4 <= size or words.nbytes <= _SMALL or (lanes and shrinks)
+        number, packed = LANES if lanes else WORDS, _coded(used, words, lanes=lanes, best=best)
+    if _pays(packed, size):
+        return number, packed
+    every = np.zeros(len(used), np.uint64)
+    every[used] = words
+    return RAW, every.tobytes()
+
+
+def _coded(used: npt.NDArray[np.bool_], words: Words, *, lanes: bool, best: bool) -> bytes:
+    body = _to_lanes(words) if lanes else words.view(np.uint8)
+    return _compressor(_BEST if best else _GOOD).compress(np.concatenate((np.packbits(used), body)).data)
+
+
+def _pays(packed: bytes, size: int) -> bool:
+    return len(packed) < size - (size >> 5)
 
 
 def _lanes_gain(words: npt.NDArray[np.uint64], *, dense: bool, quick: bool) -> tuple[bool, bool]:
@@ -154,9 +182,34 @@ def xor_into(codec: int, payload: bytes | memoryview, pages: Indexes, data: Rows
         if not whole:
             data[pages] = every.view(np.uint8).reshape(len(pages), PAGE)
         return
+    data.reshape(-1).view(np.uint64)[_places(used, pages)] ^= words
+
+
+def used_words(codec: int, payload: bytes | memoryview, pages: Indexes, where: str) -> tuple[Places, Words] | None:
+    """Where in a piece the words stand that a payload of pages (n,) changes, ascending, and what they are XORed with; None if it is not
+    coded by words. Raises HostileImage, DamagedImage."""
+    if codec not in (WORDS, LANES):
+        return None
+    used, words = _read_words(payload, len(pages), codec == LANES, where)
+    return _places(used, pages), words
+
+
+def few_words(rows: Rows, pages: Indexes, packed: int) -> tuple[Places, Words] | None:
+    """The same for rows (n, 4096) that `packed` bytes stand for; None if it would take long to find, or they are many."""
+    if packed > FEW_WORDS * 8:
+        return None
+    every = rows.reshape(-1).view(np.uint64)
+    used = every != 0
+    words = every[used]
+    return (_places(used, pages), words) if len(words) <= FEW_WORDS else None
+
+
+def _places(used: npt.NDArray[np.bool_], pages: Indexes) -> Places:
+    """Which words of a piece are `used` (512·n,) in its pages (n,)."""
     places = np.flatnonzero(used)
-    places = (pages.astype(np.intp)[places >> _WORD_BITS] << _WORD_BITS) | (places & (_WORDS - 1))
-    data.reshape(-1).view(np.uint64)[places] ^= words
+    starts: Places = pages.astype(np.intp)[places >> _WORD_BITS] << _WORD_BITS
+    starts |= places & (_WORDS - 1)
+    return starts
 
 
 def _unpack_words(payload: bytes | memoryview, pages: int, lanes: bool, where: str) -> Rows:

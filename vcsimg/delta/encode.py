@@ -1,16 +1,13 @@
-"""Old and new pages → delta; several deltas → one."""
+"""Old and new pages → delta."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
 from vcsimg.delta import codec
 from vcsimg.delta.blob import Delta
 from vcsimg.delta.hashes import PieceState, fold, page_hashes, shortened
-from vcsimg.delta.units import PAGE, PAGES, Flags, Indexes, Rows
-from vcsimg.errors import DamagedImage
+from vcsimg.delta.units import Flags, Indexes, Rows
 
 
 class StateMismatch(Exception):
@@ -59,8 +56,10 @@ def encode(
     before, digest = state.digest, digest ^ fold(hashes)
     short = shortened(hashes)
     state.update(pages, has, short, digest)
-    number, payload = codec.pack(np.ascontiguousarray(rows), quick=quick)
-    return Delta(address, before, digest, pages, had, has, short, number, payload)
+    rows = np.ascontiguousarray(rows)
+    number, payload = codec.pack(rows, quick=quick)
+    few = codec.few_words(rows, pages, len(payload))
+    return Delta(address, before, digest, pages, had, has, short, number, payload, few)
 
 
 def _only(rows: Rows, flags: Flags) -> Rows:
@@ -70,50 +69,6 @@ def _only(rows: Rows, flags: Flags) -> Rows:
     rows = rows.copy()
     rows[~flags] = 0
     return rows
-
-
-def merge(deltas: Sequence[Delta], where: str) -> Delta | None:
-    """One delta that leads where several, each from where the one before ended, lead; None when that is where they began.
-
-    Raises DamagedImage when they do not follow one another.
-    """
-    index = np.full(PAGES, -1, np.int32)
-    named = np.unique(np.concatenate([delta.pages for delta in deltas]))
-    index[named] = np.arange(len(named))
-    rows = np.zeros((PAGES, PAGE), np.uint8)
-    had = np.zeros(len(named), bool)
-    has = np.zeros(len(named), bool)
-    seen = np.zeros(len(named), bool)
-    hashes = np.zeros(len(named), np.uint32)
-    after = deltas[0].before
-    for delta in deltas:
-        at = index[delta.pages]
-        if delta.before != after or not np.array_equal(has[at][seen[at]], delta.had[seen[at]]):
-            raise DamagedImage(where, "its deltas do not follow one another")
-        after = delta.after
-        delta.xor_into(rows, where)
-        first = at[~seen[at]]
-        had[first] = delta.had[~seen[at]]
-        seen[at] = True
-        has[at] = delta.has
-        hashes[at] = 0
-        hashes[at[delta.has]] = delta.hashes
-    rows = rows[named]
-    kept = rows.view(np.uint64).any(axis=1) | (had != has)
-    if not kept.any():
-        return None
-    number, payload = codec.pack(np.ascontiguousarray(rows[kept]))
-    return Delta(
-        deltas[0].address,
-        deltas[0].before,
-        after,
-        named[kept].astype(np.uint16),
-        had[kept],
-        has[kept],
-        hashes[kept & has],
-        number,
-        payload,
-    )
 
 
 def keyframe(address: int, own: Flags, data: Rows, state: PieceState) -> Delta:

@@ -11,7 +11,6 @@ A `kill -9` at any point leaves at worst a duplicate, or a file that the next wr
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from vcsimg.errors import HostileImage
 from vcsimg.store import gitdelta
 from vcsimg.store.locks import Taken, locked
 from vcsimg.store.objects import COMMIT, TREE, Entry, Oid, parse_tree
-from vcsimg.store.pack import TYPES, PackWriter, entry_header
+from vcsimg.store.pack import TYPES, PackWriter, deflated, entry_header
 from vcsimg.store.packfile import BODY_START, OFS_DELTA, BadPack, Contents, Index, PackEntry, PackFile, ofs_header, read_index
 
 FAN = 8
@@ -235,7 +234,7 @@ def _delta(contents: Contents, base: Oid, entry: PackEntry, back: int) -> bytes 
     if old is None or new is None:
         return None
     delta = gitdelta.make(old, new, tree=entry.kind == TYPES[TREE])
-    made = ofs_header(entry_header(OFS_DELTA, len(delta)), back) + zlib.compress(delta, 6)
+    made = ofs_header(entry_header(OFS_DELTA, len(delta)), back) + deflated(delta, 6)
     return made if len(made) * 4 < (entry.end - entry.offset) * 3 else None
 
 

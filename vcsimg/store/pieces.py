@@ -8,6 +8,7 @@ import numpy as np
 
 from vcsimg.delta import Delta, PieceState, StateMismatch, encode, merge
 from vcsimg.delta.encode import keyframe
+from vcsimg.delta.merge import Words, words_of
 from vcsimg.errors import DamagedImage
 from vcsimg.image.pages import Bytes2D, Flags, Indexes, PieceChange
 from vcsimg.image.region import RegionMap
@@ -23,10 +24,11 @@ _ALL = np.arange(PAGES_PER_PIECE, dtype=np.uint16)
 
 @dataclass
 class Chain:
-    """One piece of one process, as the capture before left it."""
+    """One piece of one process, as the capture before left it. `words`: small deltas by their versions, for when they are merged."""
 
     links: list[Weighed] = field(default_factory=list)
     state: PieceState = field(default_factory=PieceState)
+    words: dict[int, Words] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class Encoder:
             return Encoded(pages[:0])
         if chain.state.empty:
             chain.links.clear()
+            chain.words.clear()
             return Encoded(delta.pages, gone=True)
         result = Encoded(delta.pages)
         if maintain:
@@ -145,7 +148,9 @@ class Encoder:
         where = self._at(number)
         if isinstance(due, Merge):
             run = chain.links[due.first : due.last]
-            merged = merge(self._deltas(run, number), where)
+            kept = [chain.words.pop(link.version, None) for link in run]
+            parts = [words or self._delta(link, number) for words, link in zip(kept, run, strict=True)]
+            merged = merge(parts, number << PIECE_SHIFT, where)
             tail = chain.links[due.last :]
             del chain.links[due.first :]
             result.remove += [blob_name(link.version, link.key) for link in run]
@@ -161,17 +166,22 @@ class Encoder:
             version = chain.links[-1].version
             result.remove += [blob_name(link.version, link.key) for link in chain.links]
             chain.links.clear()
+            chain.words.clear()
             self._append(chain, result, version, keyframe(number << PIECE_SHIFT, before.own, piece.data, before), key=True)
 
     def _append(self, chain: Chain, result: Encoded, version: int, delta: Delta, *, key: bool) -> None:
         data = self._objects.seal(delta.bytes())
+        if delta.few is not None and not key and (words := words_of(delta, self._where)) is not None:
+            chain.words[version] = words
         blob = NewBlob(blob_name(version, key), object_id(BLOB, data), pack_entry(BLOB, data, stored=True))
         chain.links.append(Weighed(version, key, blob.oid, len(data), *_counted(delta)))
         result.blobs.append(blob)
 
+    def _delta(self, link: Weighed, number: int) -> Delta:
+        return chains.read_delta(self._objects, chains.Link(link.version, link.key, link.oid), number, self._at(number))
+
     def _deltas(self, links: list[Weighed], number: int) -> list[Delta]:
-        where = self._at(number)
-        return [chains.read_delta(self._objects, chains.Link(link.version, link.key, link.oid), number, where) for link in links]
+        return [self._delta(link, number) for link in links]
 
     def _at(self, number: int) -> str:
         return f"{self._where} piece {number << PIECE_SHIFT:#x}"

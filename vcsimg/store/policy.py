@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from vcsimg.store.objects import Oid
 
 FAN = 16
-UPPER = 8
+_UPPER_BITS = 3
+UPPER = 1 << _UPPER_BITS
 WIDE = 48
 _SMALL_DELTA = 2048
 _OUTWEIGH = 4
@@ -56,9 +57,12 @@ def plan(links: Sequence[Weighed], number: int) -> Merge | Rebase | None:
     if len(links) < 3:
         return None
     stagger = (number * 0x9E3779B1 >> 7) % FAN
-    deltas = links[1:]
-    added = sum(link.size * link.fresh // link.pages for link in deltas)
-    changed = sum(link.size for link in deltas) - added
+    added = changed = 0
+    for link in links[1:]:
+        if link.fresh:
+            added += link.size * link.fresh // link.pages
+        changed += link.size
+    changed -= added
     if changed > max(_LEAST, (links[0].size + added) * _OUTWEIGH) * (1 + stagger / (4 * FAN)):
         return Rebase()
     return _due(links, stagger)
@@ -69,8 +73,9 @@ def _due(links: Sequence[Weighed], stagger: int) -> Merge | None:
     last = len(links)
     while last > 1:
         tier = _tier(links[last - 1].version - links[last - 2].version)
+        bound = _bound(tier)
         first = last - 1
-        while first > 1 and _tier(links[first - 1].version - links[first - 2].version) <= tier:
+        while first > 1 and links[first - 1].version - links[first - 2].version < bound:
             first -= 1
         if last - first >= _limit(links[first:last], UPPER if tier else FAN + stagger):
             return Merge(first, last)
@@ -86,8 +91,11 @@ def _limit(run: Sequence[Weighed], fan: int) -> int:
 
 def _tier(weight: int) -> int:
     tier = 0
-    bound = FAN
-    while weight >= bound:
+    while weight >= _bound(tier):
         tier += 1
-        bound *= UPPER
     return tier
+
+
+def _bound(tier: int) -> int:
+    """A delta of this tier stands for fewer versions."""
+    return FAN << tier * _UPPER_BITS
