@@ -6,10 +6,11 @@ import gc
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vcsimg.capture.farewell import Farewell
 from vcsimg.capture.files import FileTable
 from vcsimg.capture.state import TreeState, host_records
 from vcsimg.capture.target import ENGINES, ProcessCapture
@@ -23,7 +24,8 @@ from vcsimg.process import HeldProcess, find_code_early, hold, hold_tree
 @dataclass(frozen=True)
 class Options:
     """What the user may choose. `exclude`: shell patterns for names of regions that are not captured. `files`: keep the contents
-    of mapped files. `scratch`: a folder for a file of the size of the process that has no name."""
+    of mapped files. `scratch`: a folder for a file of the size of the process that has no name. `kill`: end what was captured when it is
+    stored, without that it runs again (see farewell.py)."""
 
     scratch: Path
     engine: str = "auto"
@@ -31,6 +33,7 @@ class Options:
     files: bool = True
     exclude: Sequence[str] = ()
     timeout: float = 5.0
+    kill: bool = False
 
 
 class Session:
@@ -83,22 +86,35 @@ class Session:
         if not self._in_step:
             self._fall_back()
         self._in_step = False
+        farewell: Farewell | None = None
+        endings = ExitStack()
         try:
             pause = self._prepare()
             tree = TreeState()
-            with _no_collection(), self._held() as helds:
+            holds = ExitStack()
+            with holds, _no_collection():
+                helds = holds.enter_context(self._held())
+                if self.options.kill:
+                    farewell = endings.enter_context(closing(Farewell(helds)))
                 for held in helds:
                     if held.pid not in self._captures:
                         self._add(held.pid, None).prepare()
                     self._captures[held.pid].secure(held, self.options.engine)
                 tree.read_held(helds)
-            pause += max(held.pause for held in helds)
+                if farewell is not None:
+                    kept = endings.enter_context(holds.pop_all())  # they stay held
+            pause += max(held.pause or time.monotonic() - held.stopped_at for held in helds)
             parents = {held.pid: self._captures[held.pid].parent for held in helds}
             for pid in self._captures.keys() - parents.keys():
                 self._captures.pop(pid).close()
             snapshot = self._snapshot(parents, tree, began, pause)
             yield snapshot
+            if farewell is not None and self._in_step:
+                farewell.end()
+                kept.close()
+                farewell.await_end()
         finally:
+            endings.close()
             for capture in self._captures.values():
                 capture.release()
 

@@ -62,30 +62,43 @@ def _loop_options(command: Command) -> Command:
     return command
 
 
-def _options(repository: Repository, engine: str, exclude: tuple[str, ...], files: bool, tree: bool) -> Options:
+def _options(repository: Repository, engine: str, exclude: tuple[str, ...], files: bool, tree: bool, kill: bool = False) -> Options:
     from vcsimg.capture import Options
 
-    return Options(scratch=repository.path / "vcsimg", engine=engine, tree=tree, files=files, exclude=exclude)
+    return Options(scratch=repository.path / "vcsimg", engine=engine, tree=tree or kill, files=files, exclude=exclude, kill=kill)
 
 
 @click.command()
 @click.argument("pid", type=PID)
 @click.option("-m", "--message", help="The subject of the commit; else one that says what changed.")
+@click.option(
+    "--kill",
+    is_flag=True,
+    help="End it and its descendants when the capture is stored. Their TCP connections are not ended: restore --tcp keep goes on with them.",
+)
 @_capture_options
 @repository_option
 @json_option("One JSON document: commit, branch, engine, pause, bytes, pages, what could not be saved.")
 def capture(
-    pid: int, message: str | None, engine: str, exclude: tuple[str, ...], files: bool, tree: bool, repo: Path | None, as_json: bool
+    pid: int,
+    message: str | None,
+    kill: bool,
+    engine: str,
+    exclude: tuple[str, ...],
+    files: bool,
+    tree: bool,
+    repo: Path | None,
+    as_json: bool,
 ) -> None:
     """Capture a running process once.
 
-    The process goes on as if nothing had happened. A second capture of the same process continues its branch.
+    The process goes on as if nothing had happened, unless --kill is given. A second capture of the same process continues its branch.
     """
     from vcsimg.recording import Recorder
 
     with (
         find_repository(repo) as repository,
-        Recorder(repository, pid, _options(repository, engine, exclude, files, tree)) as recorder,
+        Recorder(repository, pid, _options(repository, engine, exclude, files, tree, kill)) as recorder,
     ):
         recorded = recorder.capture(message)
     if as_json:

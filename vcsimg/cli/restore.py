@@ -57,7 +57,7 @@ class Poke(click.ParamType[tuple[int, bytes]]):
     type=click.Choice(("reset", "close", "keep")),
     default="reset",
     show_default=True,
-    help="Connections to the world outside: broken, or ended by the other side; keep: refuse to go on without them.",
+    help="Connections to the world outside: broken, or ended by the other side; keep: they go on (takes CAP_NET_ADMIN, twice).",
 )
 @click.option(
     "--outside",

@@ -22,7 +22,8 @@ _NUMBER_AT = ctypes.addressof(_number)
 
 _SOL_UDP, _SOL_NETLINK, _SOL_TCP, _SOL_IP, _SOL_IPV6, _SOL_SOCKET = 17, 270, 6, 0, 41, 1
 _SO_PEEK_OFF = 42
-_SO_GET_FILTER = 26
+_SO_GET_FILTER = _SO_ATTACH_FILTER = 26
+_SO_DETACH_FILTER = 27
 _NETLINK_LIST_MEMBERSHIPS = 9
 _SCM_MAX_FD = 253
 _CHUNK = 1 << 17
@@ -222,6 +223,18 @@ class Handle:
         _number.value = value
         call(NR["setsockopt"], self.fd, level, number, _NUMBER_AT, 4)
 
+    def set_octets(self, level: int, number: int, value: bytes) -> None:
+        """Set any option. Raises OSError."""
+        buffer = ctypes.create_string_buffer(value, len(value))
+        call(NR["setsockopt"], self.fd, level, number, ctypes.addressof(buffer), len(value))
+
+    def send_all(self, data: bytes) -> None:
+        """Without waiting. Raises OSError; EAGAIN: there is no room."""
+        while data:
+            buffer = ctypes.create_string_buffer(data, len(data))
+            flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+            data = data[call(NR["sendto"], self.fd, ctypes.addressof(buffer), len(data), flags) :]
+
     def peek(self, size: int) -> bytes:
         """At most `size` bytes of what waits; they stay. Raises OSError."""
         buffer = ctypes.create_string_buffer(size)
@@ -287,6 +300,24 @@ def attached_filter(handle: Handle) -> bytes:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
     return buffer.raw[: length.value * _BPF_INSTRUCTION]
+
+
+NOTHING_PASSES = struct.pack("<HBBIHBBI", 0x00, 0, 0, 0x76637369, 0x06, 0, 0, 0)
+"""A classic BPF program (load a number that nobody else would, return 0): whatever arrives is dropped before it is looked at, so TCP does not
+acknowledge it and the other side sends it again."""
+
+
+def attach_filter(handle: Handle, program: bytes) -> None:
+    """struct sock_filter[]; in the place of the filter before. Raises OSError (EPERM: SO_LOCK_FILTER)."""
+    code = ctypes.create_string_buffer(program, len(program))
+    handle.set_octets(
+        _SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("<H6xQ", len(program) // _BPF_INSTRUCTION, ctypes.addressof(code))
+    )
+
+
+def detach_filter(handle: Handle) -> None:
+    """Raises OSError (ENOENT: there is none)."""
+    handle.set(_SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 @dataclass(frozen=True, slots=True)

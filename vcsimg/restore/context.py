@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from vcsimg.image.pages import FileSource, ImageMemory, NoFiles
@@ -46,7 +46,8 @@ class Context:
     """`root`: the folder that is the root of the processes, as we see it; `notes`: what is other than it was, a sentence each.
     `pids`: our ids of the processes, by theirs; `pipes`: both ends of each, by device and inode; `taken`: those that
     are given away already; `sockets`: by inode; `queues`: POSIX message queues, by device and inode. `skeletons`: the processes;
-    `stand_ins`: the ptys for standard input, output and error, by process and descriptor."""
+    `stand_ins`: the ptys for standard input, output and error, by process and descriptor. `kept`: inodes of TCP connections that go on;
+    `before_they_run`: what is done when nothing can fail any more."""
 
     snapshot: Snapshot
     options: RestoreOptions
@@ -62,6 +63,8 @@ class Context:
     queues: dict[tuple[str, int], int] = field(default_factory=dict)
     stand_ins: dict[tuple[int, int], int] = field(default_factory=dict)
     owned: list[int] = field(default_factory=list)
+    kept: set[int] = field(default_factory=set)
+    before_they_run: list[Callable[[], None]] = field(default_factory=list)
 
     def own(self, fd: int) -> int:
         """A descriptor of ours, to be closed at the end."""

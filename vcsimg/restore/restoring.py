@@ -169,6 +169,8 @@ class _Run:
         start = procfs.stat(self._skeletons[0].tid).starttime
         if ready is not None:
             ready(self._skeletons[0].tid, start)
+        for last in context.before_they_run:
+            last()
         for skeleton in self._skeletons:
             self._let_go(skeleton)
         self._attended = context.ptys.attended

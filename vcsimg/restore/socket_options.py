@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import socket
-import struct
 from contextlib import suppress
 
 from vcsimg.image.sections import sockets as items
 from vcsimg.image.sections.item import select
 from vcsimg.image.snapshot import Process
-from vcsimg.kernel.sockets import options_of
+from vcsimg.kernel.sockets import Handle, attach_filter, options_of
 from vcsimg.restore.addresses import number_of, set_number, set_octets
 
 _FIRST = frozenset(
@@ -23,8 +20,6 @@ _NEVER = frozenset(("tcp_ulp", "tcp_save_syn", "tcp_fastopen"))
 _BUFFERS = frozenset(("so_sndbuf", "so_rcvbuf"))
 _LAST = ("so_buf_lock", "so_peek_off")
 """Others change them."""
-_SO_ATTACH_FILTER = 26
-_INSTRUCTION = 8
 
 
 def set_options(process: Process, fd: int, found: items.Socket, *, first: bool) -> None:
@@ -63,6 +58,4 @@ def _set(fd: int, found: items.Socket, name: str, values: dict[str, str]) -> Non
 def _attach_filter(process: Process, fd: int, found: items.Socket) -> None:
     for one in select(process.section("sockets"), items.SocketFilter):
         if one.fd == found.fd:
-            code = ctypes.create_string_buffer(one.instructions, len(one.instructions))
-            program = struct.pack("<H6xQ", len(one.instructions) // _INSTRUCTION, ctypes.addressof(code))
-            set_octets(fd, socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+            attach_filter(Handle(fd), one.instructions)

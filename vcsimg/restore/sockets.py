@@ -19,6 +19,7 @@ from vcsimg.kernel.calls import call
 from vcsimg.kernel.syscalls import NR
 from vcsimg.restore import addresses
 from vcsimg.restore.context import Context
+from vcsimg.restore.keeping import make_kept
 from vcsimg.restore.socket_options import options, set_options
 from vcsimg.restore.socket_queues import Queue, everything, is_finishing, other_end
 from vcsimg.restore.unix import UnixMaker, connect_datagrams, place_in_line
@@ -99,7 +100,7 @@ class _InternetMaker:
             return self._loopback(other[1])
         policy = self._context.options.tcp
         if policy == "keep":
-            raise RestoreError(self._what, f"its connection to {found.peer} cannot be gone on with", option="--tcp reset")
+            return make_kept(self._context, self._process, found, self._what)
         closing = policy == "close" or found.state == _CLOSE_WAIT
         self._context.notes.append(f"{self._what}: the connection to {found.peer} {'is closed' if closing else 'is reset'}")
         ours, theirs = _connected(found.family)
@@ -227,7 +228,8 @@ def finish_sockets(context: Context, made: Mapping[tuple[int, int], int | None])
                 addresses.connect(fd, found.peer_raw)
         _shut_down(fd, found)
     for inode, (process, found) in sockets.items():
-        set_options(process, context.sockets[inode], found, first=False)
+        if inode not in context.kept:
+            set_options(process, context.sockets[inode], found, first=False)
         _note_waits(context, process, found)
 
 
