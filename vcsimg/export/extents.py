@@ -158,7 +158,7 @@ class Content:
         return any(True for _ in self.image.own_pages(replace(region, start=inside.start, end=inside.end)))
 
     def _backing(self, region: Region) -> str | None:
-        return self.image.backing.get((region.device, region.inode)) if self.image and region.has_file else None
+        return self.image.backing_of(region) if self.image else None
 
     def _known_zeros(self, region: Region, address: int) -> bool:
         """The piece at an address has no page with own content, and nothing stands behind it."""

@@ -8,9 +8,9 @@ import numpy as np
 
 from vcsimg.history.changes import PageChange
 from vcsimg.history.reading import Reader
-from vcsimg.history.regions import backing_of, overlaps
+from vcsimg.history.regions import overlaps
 from vcsimg.image.pages import ImageMemory
-from vcsimg.image.region import Region
+from vcsimg.image.region import Region, backing_of
 from vcsimg.image.snapshot import Process
 from vcsimg.image.units import PAGE_SIZE, PIECE_SHIFT
 

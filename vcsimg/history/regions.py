@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 
 from vcsimg.history.changes import RegionChange
-from vcsimg.image.region import Region, RegionMap
+from vcsimg.image.region import Region, RegionMap, backing_of
 from vcsimg.image.snapshot import Process
 
 _Regions = tuple[Region, ...]
@@ -121,11 +121,6 @@ def _kinds(before: _Regions, after: _Regions, backing: tuple[_Backing, _Backing]
     if any(backing_of(one, backing[0]) != backing_of(two, backing[1]) for one, two in shared):
         kinds.append("backing")
     return tuple(kinds)
-
-
-def backing_of(region: Region, backing: _Backing) -> str | None:
-    """sha256 of the file content behind a region; None if there is none, or it is not known."""
-    return backing.get((region.device, region.inode)) if region.has_file else None
 
 
 _ASPECTS: tuple[tuple[str, Callable[[Region], object]], ...] = (

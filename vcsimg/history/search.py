@@ -6,9 +6,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
 from vcsimg.history.reading import Reader
-from vcsimg.history.regions import backing_of
 from vcsimg.image.pages import ImageMemory
-from vcsimg.image.region import Region
+from vcsimg.image.region import Region, backing_of
 from vcsimg.image.snapshot import Process, Snapshot
 from vcsimg.image.units import PAGE_SIZE, PIECE_SHIFT
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcsimg.errors import AccessError
-from vcsimg.image.region import Region, RegionMap
+from vcsimg.image.region import Region, RegionMap, backing_of
 from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHIFT, PIECE_SIZE
 
 Bytes2D = npt.NDArray[np.uint8]
@@ -178,6 +178,10 @@ class ImageMemory:
             for start, stop in marks.reshape(-1, 2):
                 yield base + ((first + int(start)) << PAGE_SHIFT), base + ((first + int(stop)) << PAGE_SHIFT)
 
+    def backing_of(self, region: Region) -> str | None:
+        """sha256 of the file content behind a region; None: zeros."""
+        return backing_of(region, self.backing)
+
     def _piece(self, number: int) -> Piece | None:
         try:
             piece = self._cache.pop(number)
@@ -191,7 +195,7 @@ class ImageMemory:
     def _fill_piece(self, region: Region, number: int, start: int, end: int, buffer: memoryview) -> int:
         piece = self._piece(number)
         base = number << PIECE_SHIFT
-        sha256 = self.backing.get((region.device, region.inode)) if region.has_file else None
+        sha256 = self.backing_of(region)
         if sha256 is None:
             if piece is not None:
                 buffer[:] = piece.data.reshape(-1)[start - base : end - base].data

@@ -55,6 +55,12 @@ class Region:
         return self.inode != 0
 
     @property
+    def writes_file(self) -> bool:
+        """What is written to it goes to its file, or may once its protection is changed: all of its pages that are not zeros have own
+        content, so nothing of it is looked up in the file."""
+        return self.has_file and self.shared and (self.writable or "mw" in self.flags)
+
+    @property
     def deleted(self) -> bool:
         return self.has_file and self.name.endswith(" (deleted)")
 
@@ -67,6 +73,12 @@ class Region:
         flags = ",".join(self.flags) or "-"
         name = f" {quote(self.name)}" if self.name else ""
         return f"{self.start:012x}-{self.end:012x} {self.perms} {self.offset:08x} {self.device} {self.inode} {flags}{name}"
+
+
+def backing_of(region: Region, backing: Mapping[tuple[str, int], str]) -> str | None:
+    """sha256 of the file content behind the pages of a region that have no own content, from those known by (device, inode); None if there
+    is none, or it is not known. The same file may be mapped once to be read and once to be written: only the former has one."""
+    return backing.get((region.device, region.inode)) if region.has_file and not region.writes_file else None
 
 
 class RegionMap:
