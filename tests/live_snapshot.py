@@ -18,7 +18,7 @@ from tests.conftest import Target, compile_target, wait_for
 from vcsimg.errors import AccessError
 from vcsimg.image.pages import DictPieces, ImageMemory, Memory, Piece
 from vcsimg.image.records import Record
-from vcsimg.image.region import Region, RegionMap
+from vcsimg.image.region import Region, RegionMap, backing_of
 from vcsimg.image.sections.host import XsaveComponent
 from vcsimg.image.sections.item import records
 from vcsimg.image.sections.program import Argument, AuxvEntry
@@ -70,7 +70,7 @@ class LivePieces:
         piece = Piece.empty()
         base = number * PIECE_SIZE
         for region in self.regions.overlapping(base, base + PIECE_SIZE):
-            sha256 = self.backing.get((region.device, region.inode)) if region.has_file else None
+            sha256 = backing_of(region, self.backing)
             for address in range(max(region.start, base), min(region.end, base + PIECE_SIZE), PAGE_SIZE):
                 try:
                     data = self.memory.read(address, PAGE_SIZE)
