@@ -6,15 +6,19 @@ import errno
 import os
 import resource
 import signal
+import subprocess
+import sys
 
 import pytest
 
-from tests.conftest import wait_for
+from tests.conftest import Target, wait_for
 from tests.process.helpers import Start, asleep, possessions, ready, state
 from vcsimg.errors import BorrowError, ProcessChanged
 from vcsimg.kernel.syscalls import NR
 from vcsimg.kernel.x86_64 import RSP
-from vcsimg.process import HeldProcess, HeldThread, code, hold
+from vcsimg.process import HeldProcess, HeldThread, code, fork_frozen, hold
+
+privileged = pytest.mark.skipif(os.getuid() != 0, reason="needs privilege")
 
 
 def own_state(thread: HeldThread) -> tuple[object, ...]:
@@ -133,6 +137,15 @@ def test_signals_that_come_while_a_thread_is_borrowed_are_delivered_afterwards(s
     assert target.line() == "1"
 
 
+def still_filtered(target: Target) -> None:
+    """It goes on, and the filter is in force."""
+    target.send("still here\n")
+    assert target.line() == "still here"
+    target.send("!\n")
+    assert target.process.wait(10) == -signal.SIGSYS
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="the privileged suspend filters")
 def test_seccomp_filter_forbids_borrowing_and_is_not_set_off(start: Start) -> None:
     target = ready(start("proc_seccomp"))
     with hold(target.pid) as held:
@@ -140,8 +153,35 @@ def test_seccomp_filter_forbids_borrowing_and_is_not_set_off(start: Start) -> No
         assert "seccomp" in held.can_borrow
         with pytest.raises(BorrowError, match="seccomp"), held.borrow():
             pass
-    target.send("still here\n")
-    assert target.line() == "still here"
+    still_filtered(target)
+
+
+@privileged
+def test_seccomp_filter_is_suspended_while_a_thread_is_borrowed_and_no_longer(start: Start) -> None:
+    target = ready(start("proc_seccomp"))
+    with hold(target.pid) as held:
+        assert held.can_borrow is None
+        with held.borrow() as borrowed:
+            assert borrowed.syscall(NR["getpid"]) == target.pid
+            assert borrowed.batch([(NR["getpid"], ())] * 3) == [target.pid] * 3
+        child = fork_frozen(held)
+    child.close()
+    still_filtered(target)
+
+
+@privileged
+def test_seccomp_filter_is_in_force_again_when_vcsimg_is_killed(start: Start) -> None:
+    target = ready(start("proc_seccomp"))
+    script = (
+        "import sys, time\nfrom vcsimg.process import hold\n"
+        "with hold(int(sys.argv[1])) as held, held.borrow() as borrowed:\n"
+        "    borrowed.syscall(39)\n    print('borrowed', flush=True)\n    time.sleep(100)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(target.pid)], stdout=subprocess.PIPE) as tracer:
+        assert tracer.stdout is not None
+        assert tracer.stdout.readline() == b"borrowed\n"
+        tracer.kill()
+    still_filtered(target)
 
 
 def test_process_without_a_system_call_instruction_cannot_lend(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

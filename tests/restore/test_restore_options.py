@@ -272,6 +272,17 @@ def test_seccomp_filters(tmp_path: Path) -> None:
     captured = capture([compile_target("restore_seccomp")], tmp_path)
     captured.kill()
     done = run(captured, text="go\n")
+    assert (done.stdout, done.stderr, done.returncode) == ("verified\n", "", 42)
+    captured.repository.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs privilege")
+def test_what_was_not_asked_under_a_filter_is_missing_knowingly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when vcsimg had no CAP_SYS_ADMIN when it captured, but the filters are known from elsewhere."""
+    monkeypatch.setattr("vcsimg.process.lending._can_suspend", lambda thread, options: False)
+    captured = capture([compile_target("restore_seccomp"), "no handlers"], tmp_path)
+    captured.kill()
+    done = run(captured, text="go\n")
     assert done.returncode == 1
     assert f"process {captured.pid}: its signal handlers and more are not in the capture" in done.stderr
     assert "--incomplete" in done.stderr

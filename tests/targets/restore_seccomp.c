@@ -4,6 +4,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -33,8 +34,18 @@ static void *work(void *unused) {
     return unused;
 }
 
-int main(void) {
+static volatile int caught;
+
+static void handler(int number) {
+    caught = number;
+}
+
+/* An argument: handlers cannot be captured. */
+int main(int argc, char **argv) {
+    int handled = argc == 1;
     pthread_t thread;
+    if (handled)
+        signal(SIGUSR1, handler);
     CHECK(pipe(go) == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && pthread_barrier_init(&barrier, NULL, 2) == 0);
     forbid(SYS_getpgid, EXDEV);
     forbid(SYS_munmap, ENOMEDIUM);
@@ -44,6 +55,7 @@ int main(void) {
     CHECK(prctl(PR_GET_SECCOMP) == SECCOMP_MODE_FILTER && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
     CHECK(getpgid(0) == -1 && errno == EXDEV && syscall(SYS_munmap, 4096, 4096) == -1 && errno == ENOMEDIUM);
     CHECK(getppid() >= 0 && write(go[1], "x", 1) == 1);
+    CHECK(!handled || (raise(SIGUSR1) == 0 && caught));
     /* Not pthread_join(): where the kernel tells of its end, a capture under a filter does not know. */
     while (!done)
         usleep(1000);

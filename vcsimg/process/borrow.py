@@ -31,6 +31,9 @@ After a kill, a system call that the thread was in when it was stopped is starte
 known the rest; and a pending signal's handler runs before it, where it would have ended with EINTR. These two are all
 that a program could notice.
 
+A thread under a seccomp filter is borrowed only with CAP_SYS_ADMIN, which suspends the filter (PTRACE_O_SUSPEND_SECCOMP); a kill puts that in force again
+at once, so the way home must be one that it allows: rt_sigreturn, and munmap.
+
 There is no way home (and a kill during the borrowing, some 100 µs, ends the program) where the process has no `syscall; ret` or no
 rt_sigreturn in its code (neither a C library nor Go's runtime), or where the memory below the stack pointer is not mapped. With a shadow
 stack (CET) the return to `restore` is refused by the processor, with the same effect. Where rsp points into a larger object than a
@@ -128,7 +131,8 @@ class Lender:
 
 
 class Borrowed:
-    """A borrowed thread, as a context manager. Every method raises ProcessChanged if the process is killed meanwhile."""
+    """A borrowed thread, as a context manager. Every method raises ProcessChanged if the process is killed meanwhile. `options`: of
+    ptrace(2), while it is borrowed."""
 
     def __init__(self, pid: int, loan: Loan, memory_fd: int, lender: Lender) -> None:
         self.thread = loan.thread
@@ -142,6 +146,7 @@ class Borrowed:
         self._saved: tuple[int, bytes] | None = None
         self._top = 0
         self._rest = self.thread.buffer
+        self.options = loan.options
 
     def __enter__(self) -> Borrowed:
         try:
@@ -149,6 +154,7 @@ class Borrowed:
                 own, mask = self.thread.lend()
                 self._leave_sequence(own)
                 self._rest = self._prepare(own, mask)
+                self._set_options(self.options)
                 self.thread.store(self._rest)
                 self._set_mask(_ALL_SIGNALS)
         except BaseException:
@@ -292,6 +298,7 @@ class Borrowed:
 
     def _give_back(self) -> None:
         self.thread.take_back()
+        self._set_options(stopping.OPTIONS)
         if self._saved is not None:
             start, saved = self._saved
             with suppress(OSError):
@@ -424,6 +431,15 @@ class Borrowed:
             ptrace.request(ptrace.PTRACE_INTERRUPT, self.thread.tid, 0, 0)
             if not self._await(time.monotonic()):
                 raise ProcessChanged(self._pid, "it was killed while a system call was borrowed")
+
+    def _set_options(self, options: int) -> None:
+        """The kernel forgets those that suspend seccomp filters when the tracer dies, too (kernel/ptrace.c, __ptrace_unlink)."""
+        if self.options == stopping.OPTIONS:
+            return
+        try:
+            ptrace.call(ptrace.PTRACE_SETOPTIONS, self.thread.tid, 0, options)
+        except OSError as error:
+            self.thread.gone(error)
 
     def _set_mask(self, mask: int) -> None:
         try:

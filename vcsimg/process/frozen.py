@@ -35,7 +35,6 @@ _PTRACE_O_TRACECLONE = 1 << 3
 _PTRACE_EVENT_CLONE = 3
 _PTRACE_GETEVENTMSG = 0x4201
 _PTRACE_SETOPTIONS = 0x4200
-_OPTIONS = ptrace.PTRACE_O_TRACESYSGOOD | ptrace.PTRACE_O_TRACEEXEC
 _SECONDS = 30.0
 
 #       syscall                 clone
@@ -86,7 +85,7 @@ def fork_frozen(held: HeldProcess) -> FrozenChild:
         code = borrowed.syscall(NR["mmap"], 0, PAGE_SIZE, _PROT_READ_EXEC, _MAP_PRIVATE_ANONYMOUS, -1, 0)
         try:
             borrowed.write(code, _BIRTH)
-            ptrace.call(_PTRACE_SETOPTIONS, thread.tid, 0, _OPTIONS | _PTRACE_O_TRACECLONE)
+            ptrace.call(_PTRACE_SETOPTIONS, thread.tid, 0, borrowed.options | _PTRACE_O_TRACECLONE)
             try:
                 registers = borrowed.registers_for(code)
                 registers[RAX] = NR["clone"]
@@ -108,7 +107,7 @@ def fork_frozen(held: HeldProcess) -> FrozenChild:
                     stops += event == stopping.SYSCALL_STOP
                 result = thread.buffer[RAX]
             finally:
-                ptrace.call(_PTRACE_SETOPTIONS, thread.tid, 0, _OPTIONS)
+                ptrace.call(_PTRACE_SETOPTIONS, thread.tid, 0, borrowed.options)
         finally:
             borrowed.syscall(NR["munmap"], code, PAGE_SIZE)
         if is_error(result):
