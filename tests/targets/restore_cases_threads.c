@@ -478,3 +478,37 @@ CASE(thr_membarrier) {
     restored();
     if (!r) CHECK(syscall(SYS_membarrier, 1 << 3, 0, 0) == 0);
 }
+
+static pthread_t first; static pid_t first_pid, survivor;
+static void *t_survivor(void *a) {
+    (void)a;
+    survivor = tid();
+    prctl(PR_SET_NAME, "survivor");
+    CHECK(pthread_join(first, 0) == 0);
+    char line[200] = "";
+    FILE *f;
+    while (!strstr(line, ") Z ")) {
+        CHECK((f = fopen("/proc/self/stat", "r")) && fgets(line, sizeof line, f));
+        fclose(f);
+    }
+    restored();
+    CHECK(getpid() == first_pid && tid() == survivor && tid() != getpid());
+    CHECK((f = fopen("/proc/self/stat", "r")) && fgets(line, sizeof line, f) && strstr(line, "(the leader) Z "));
+    CHECK(kill(getpid(), 0) == 0 && syscall(SYS_tgkill, getpid(), getpid(), 0) == 0);
+    int p = fork(), st;
+    CHECK(p >= 0);
+    if (!p) _exit(7);
+    CHECK(waitpid(p, &st, 0) == p && WEXITSTATUS(st) == 7);
+    printf("verified\n");
+    fflush(stdout);
+    _exit(42);
+}
+
+CASE(thr_main_has_ended) {
+    pthread_t t;
+    first = pthread_self();
+    first_pid = getpid();
+    prctl(PR_SET_NAME, "the leader");
+    pthread_create(&t, 0, t_survivor, 0);
+    pthread_exit(0);
+}

@@ -82,6 +82,7 @@ class ProcessCapture:
     def __init__(self, pid: int, files: FileTable, scratch: Path, exclude: Sequence[str]) -> None:
         self.pid = pid
         self.start_ticks = procfs.stat(pid).starttime
+        self._tid = procfs.speaker(pid)  # a thread that has its memory and files
         self._files = files
         self._scratch = scratch
         self._exclude = exclude
@@ -147,31 +148,32 @@ class ProcessCapture:
     def wants_tracking(self, engine: str) -> bool:
         """While it runs: whether begin_tracking() should be called first. Raises ProcessChanged when it ended, or when the pid is
         another process's now."""
+        self._tid = procfs.speaker(self.pid)
         if procfs.stat(self.pid).starttime != self.start_ticks:
             raise ProcessChanged(self.pid, "it has ended, and its pid is another process's now")
         if engine not in ("auto", "wp") or self._watched:
             self._end_tracking()
             return False
-        if procfs.auxv(self.pid) != self._address_space:
+        if procfs.auxv(self._tid) != self._address_space:
             self._end_tracking()  # it called exec: the old address space is gone, and our userfaultfd with it
         if self._tracker is not None or not (features.available("uffd_wp_async") and features.available("pagemap_scan")):
             return False
-        if _uses_userfaultfd(self.pid):
+        if _uses_userfaultfd(self._tid):
             self._watched = True
             return False
-        self._look(procfs.read_maps(self.pid))
+        self._look(procfs.read_maps(self._tid))
         return True
 
     def prepare(self) -> None:
         """While it runs."""
         self._state.prepare()
-        self._raw_map = procfs.read(self.pid, "maps")
+        self._raw_map = procfs.read(self._tid, "maps")
         self._look(procfs.parse_maps(self._raw_map))
         self._harvest = Harvest(self._shadow, complete=self._complete)
         self._dirty = NO_RANGES
         self._precopied = False
         if self._tracker is not None:
-            with _opened(self.pid, "pagemap") as pagemap_fd, AutoMemory(self.pid) as memory:
+            with _opened(self._tid, "pagemap") as pagemap_fd, AutoMemory(self._tid) as memory:
                 self._precopy(self._tracker, pagemap_fd, memory)
                 self._own_files.look(pagemap_fd)
         self._own_before = self._shadow.own_pages(self._eligible[True])
@@ -210,13 +212,14 @@ class ProcessCapture:
             self._watched = True
             return
         self._tracker = WriteProtection(uffd)
-        self._address_space = procfs.auxv(self.pid)
-        regions = procfs.read_maps(self.pid)
+        self._address_space = procfs.auxv(self._tid)
+        regions = procfs.read_maps(self._tid)
         if self._same(regions):
             self._tracker.register(self._all_eligible, self._plan.regions)
 
     def secure(self, held: HeldProcess, engine: str) -> None:
         """While it is stopped: everything that would be lost when it runs on."""
+        self._tid = held.threads[0].tid
         # First, as long as the processor has at hand what prepare() used last: the scan goes through megabytes of page tables.
         self._state.read_held(held)
         self._look_again()
@@ -300,17 +303,17 @@ class ProcessCapture:
         known: Callable[[Region], tuple[str, ...] | None]
         if stopped:
             known = self._known_flags
-            if any(known(region) is None and _may_be_device(self.pid, region) for region in regions):
+            if any(known(region) is None and _may_be_device(self._tid, region) for region in regions):
                 stopped = False  # reading device memory can have effects: better a longer pause
         if not stopped:
-            flags = procfs.read_smaps_flags(self.pid)
+            flags = procfs.read_smaps_flags(self._tid)
             known = lambda region: flags.get(region.start, ())  # noqa: E731
         self._unknown = {region.start for region in regions if known(region) is None}
         self._take(RegionMap(replace(region, flags=_own_flags(known(region) or ())) for region in regions))
 
     def _look_again(self) -> None:
         """While it is stopped. In most captures the map is still the one that prepare() saw, to the letter."""
-        raw = procfs.read(self.pid, "maps")
+        raw = procfs.read(self._tid, "maps")
         if raw != self._raw_map:
             self._raw_map = raw
             self._look(procfs.parse_maps(raw), stopped=True)
@@ -326,7 +329,7 @@ class ProcessCapture:
         plan = Plan(regions, self._exclude)
         self._mapped = {}
         for region in plan.of(Kind.FILE):
-            file = self._files.lookup(self.pid, region)
+            file = self._files.lookup(self._tid, region)
             self._mapped[region.start] = file
             if file.sha256 is None:
                 plan.kinds[region.start] = Kind.SHARED  # nothing to refer to: every page is read
@@ -345,8 +348,8 @@ class ProcessCapture:
         """Look up the flags of regions that were new when the process was stopped, as far as they are still there."""
         if not self._unknown:
             return
-        flags = procfs.read_smaps_flags(self.pid)
-        now = {(region.start, region.end, region.perms) for region in procfs.read_maps(self.pid)}
+        flags = procfs.read_smaps_flags(self._tid)
+        now = {(region.start, region.end, region.perms) for region in procfs.read_maps(self._tid)}
         self._plan.regions = RegionMap(
             replace(region, flags=_own_flags(flags.get(region.start, ())))
             if region.start in self._unknown and (region.start, region.end, region.perms) in now
@@ -407,7 +410,7 @@ class ProcessCapture:
 
     def _populated(self) -> int:
         """Bytes of memory, by the kernel's account: what a fork has to copy page tables for."""
-        return int(procfs.read(self.pid, "statm").split()[1]) * PAGE_SIZE
+        return int(procfs.read(self._tid, "statm").split()[1]) * PAGE_SIZE
 
     def _left_out(self, child: FrozenChild) -> Ranges:
         """Private regions whose content the child does not have: MADV_DONTFORK, MADV_WIPEONFORK, or made read-only to it."""
@@ -425,7 +428,7 @@ class ProcessCapture:
         if constant:
             self._steady = join([self._steady, ranges_of(constant)])
         regions = self._plan.of(Kind.SHARED)
-        return join([shared_data(self.pid, region) for region in regions if (region.start, region.end) not in constant])
+        return join([shared_data(self._tid, region) for region in regions if (region.start, region.end) not in constant])
 
     def _unchanging(self) -> list[tuple[int, int]]:
         """Shared regions that need not be read again."""

@@ -140,6 +140,20 @@ def threads(pid: int) -> list[int]:
     return sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
 
 
+def speaker(pid: int) -> int:
+    """A thread that has the process's memory and files: the main one, unless it has ended while others live."""
+    own = stat(pid)
+    if own.state not in "ZX" or own.num_threads <= 1:
+        return pid
+    for tid in threads(pid):
+        try:
+            if stat(pid, tid).state not in "ZX":
+                return tid
+        except OSError:
+            continue  # it has ended meanwhile
+    return pid
+
+
 def thread_count(pid: int) -> int:
     """The number of threads, a dead main thread included: the link count of /proc/PID/task is that plus 2 (proc_task_getattr). A
     tenth of the price of listing them."""

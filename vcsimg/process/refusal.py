@@ -42,7 +42,7 @@ def _process_of(tid: int) -> int:
 
 def unsupported_reason(status: dict[str, str], stat: procfs.Stat) -> str | None:
     """Why no privilege would help; None if it might."""
-    if stat.state in "ZX":
+    if stat.state in "ZX" and stat.num_threads <= 1:
         return "it has ended, and waits for its parent to collect its exit status (a zombie)"
     if stat.flags & procfs.PF_KTHREAD:
         return "it is a kernel thread: it has no memory of its own"

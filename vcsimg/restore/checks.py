@@ -29,9 +29,10 @@ def check(snapshot: Snapshot) -> None:
     for process in snapshot.processes:
         where = f"process {process.pid}"
         ids = [thread.tid for thread in process.threads]
-        if len(ids) > _MOST_THREADS or process.pid not in ids:
-            raise HostileImage(where, "it has no main thread" if len(ids) <= _MOST_THREADS else f"{len(ids)} threads")
-        for number in ids:
+        if not 0 < len(ids) <= _MOST_THREADS:
+            raise HostileImage(where, f"{len(ids)} threads")
+        # A main thread that has ended is not among them; nobody else has its id.
+        for number in ids if process.pid in ids else [process.pid, *ids]:
             if not 0 < number < _LARGEST_PID or number in seen:
                 raise HostileImage(where, f"{number} is no thread id, or that of two threads")
             seen.add(number)

@@ -235,10 +235,12 @@ class _Run:
 
     def _finish(self, skeleton: Skeleton) -> None:
         """Take away what drove it, and give it its registers."""
+        if all(thread.tid != skeleton.pid for thread in skeleton.process.threads):
+            skeleton.end_main_thread()
         captured = self._snapshot.facts.monotonic if self._snapshot.facts is not None else 0
         for thread in skeleton.process.threads:
             waits.arm(skeleton, thread, captured)
-            if thread.tid != skeleton.pid and thread.tid not in skeleton.waits:
+            if thread.tid != skeleton.main.inner and thread.tid not in skeleton.waits:
                 skeleton.threads[thread.tid].come_to_rest()
         main = skeleton.main
         instruction = skeleton.base + arena.SYSCALL_OFFSET

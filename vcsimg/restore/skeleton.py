@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from signal import SIGCHLD, SIGKILL
@@ -12,6 +13,7 @@ from vcsimg.image.region import Region
 from vcsimg.image.snapshot import Process
 from vcsimg.kernel import mman, procfs, ptrace
 from vcsimg.kernel.clone import ARGS, CLONE_PTHREAD, clone_args
+from vcsimg.kernel.prctl_set import SET_NAME
 from vcsimg.kernel.syscalls import NR
 from vcsimg.kernel.x86_64 import NO_SYSTEM_CALL, ORIG_RAX, RSP, WORD
 from vcsimg.process.code import find_code
@@ -22,6 +24,7 @@ _MARGIN = 1 << 21
 _LOWEST = 1 << 32
 _RSEQ_UNREGISTER = 1
 _WALL = 0x40000000
+_SECONDS = 10.0
 TASK_SIZE = (1 << 47) - (1 << 12)
 
 
@@ -105,6 +108,21 @@ class Skeleton:
         skeleton.main.block_signals()
         skeleton.transport = self.transport
         return skeleton
+
+    def end_main_thread(self) -> None:
+        """The main thread ends, and another one is `main` from now on: as when main() calls pthread_exit(3). Nobody traces it then, so that when
+        the others have ended, too, the process's parent is told at once. Raises RestoreError."""
+        leader = self.threads.pop(self.pid)
+        name = leader.put(os.fsencode(self.process.name)[:15] + b"\0")
+        leader.all([(NR["prctl"], (SET_NAME, name)), (NR["set_tid_address"], (0,))], f"thread {self.pid}")
+        leader.store(leader.prepared([(NR["exit"], (0,))]))
+        ptrace.call(ptrace.PTRACE_DETACH, leader.tid, 0, 0)
+        deadline = time.monotonic() + _SECONDS
+        while procfs.stat(self.tid).state not in "ZX":
+            if time.monotonic() > deadline:
+                raise RestoreError(f"thread {self.pid}", "it cannot be ended")
+            time.sleep(0.0001)
+        self.main = next(iter(self.threads.values()))
 
     def _clone(self, flags: int, exit_signal: int, inner: int, what: str) -> int:
         self.main.clear()

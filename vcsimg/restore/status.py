@@ -136,7 +136,7 @@ def restore_rights(skeleton: Skeleton, thread: Thread, context: Context, *, user
     if own:
         restore_seccomp(skeleton, thread, own[0])
         _credentials(remote, own[0], context, f"thread {thread.tid}", user_namespace)
-    if thread.tid == skeleton.pid:
+    if thread is skeleton.process.threads[0]:
         for security in select(skeleton.process.section("status"), Security):
             if security.dumpable is not None:
                 remote.batch([(NR["prctl"], (prctl.SET_DUMPABLE, int(security.dumpable == 1), 0, 0, 0))])

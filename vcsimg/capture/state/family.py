@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cmp_to_key
 
@@ -46,6 +46,7 @@ class TreeState:
         self._ipc = IpcReader()
         self._ipc.read(helds)
         pids = [held.pid for held in helds]
+        self._speakers = {held.pid: held.threads[0].tid for held in helds}
         for pid in pids:
             self._children[pid] = procfs.children(pid)
             for child in self._children[pid]:
@@ -69,20 +70,26 @@ class TreeState:
             self._tables[pid] = [
                 SharedTable(name, other)
                 for kind, name in _TABLES
-                if (other := next((other for other in pids[:index] if _same(kind, other, pid)), None)) is not None
+                if (other := next((other for other in pids[:index] if self._same(kind, other, pid)), None)) is not None
             ]
+
+    def _same(self, kind: int, one: int, other: int) -> bool:
+        try:
+            return kcmp.same(self._speakers[one], self._speakers[other], kind)
+        except OSError:
+            return False
 
     def _read_files(self, pids: Sequence[int]) -> None:
         """Descriptors that lead to the same name may be of one open file; kcmp(2) tells, and puts them in an order."""
         alike: dict[str, list[tuple[int, int]]] = {}
         for pid in pids:
-            directory = ProcDirectory.of(pid).directory("fd")
+            directory = ProcDirectory.of(self._speakers[pid]).directory("fd")
             for fd in sorted(map(int, directory.names())):
                 alike.setdefault(directory.link(str(fd)), []).append((pid, fd))
         rank = {pid: index for index, pid in enumerate(pids)}
         for group in alike.values():
             if len({pid for pid, _ in group}) > 1:
-                for same in _classes(group):
+                for same in _classes(group, self._speakers):
                     self._note(sorted(same, key=lambda one: (rank[one[0]], one[1])))
 
     def _note(self, same: Sequence[tuple[int, int]]) -> None:
@@ -108,7 +115,7 @@ class TreeState:
                     "unsaved": (
                         *process.section("unsaved"),
                         *records(lost[process.pid]),
-                        *records(self._ipc.unsaved(process.pid, root=process is processes[0])),
+                        *records(self._ipc.unsaved(self._speakers[process.pid], root=process is processes[0])),
                     ),
                 },
             )
@@ -142,11 +149,11 @@ def _zombie(dead: _Dead) -> Zombie:
     )
 
 
-def _classes(group: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+def _classes(group: list[tuple[int, int]], speakers: Mapping[int, int]) -> list[list[tuple[int, int]]]:
     """Descriptors (pid, fd) by the open file that they refer to."""
 
     def order(one: tuple[int, int], other: tuple[int, int]) -> int:
-        return kcmp.order(one[0], other[0], kcmp.FILE, one[1], other[1])
+        return kcmp.order(speakers[one[0]], speakers[other[0]], kcmp.FILE, one[1], other[1])
 
     try:
         ordered = sorted(group, key=cmp_to_key(order))
@@ -171,10 +178,3 @@ def _alike(group: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
             position = b""
         classes.setdefault(position, []).append((pid, fd))
     return list(classes.values())
-
-
-def _same(kind: int, one: int, other: int) -> bool:
-    try:
-        return kcmp.same(one, other, kind)
-    except OSError:
-        return False

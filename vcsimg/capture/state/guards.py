@@ -7,11 +7,12 @@ when they make mappings (a C library, for the stacks of threads).
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.status import Guard
-from vcsimg.kernel import pagemap
+from vcsimg.kernel import pagemap, procfs
 
 _END = (1 << 47) - (1 << 12)
 
@@ -26,6 +27,10 @@ class GuardsReader:
     def prepare(self, proc: ProcDirectory, pid: int) -> None:
         """While it runs."""
         maps = proc.try_read("maps") or b""
+        if not maps:
+            with suppress(OSError):
+                pid = procfs.speaker(pid)
+                maps = procfs.read(pid, "maps")
         if maps == self._maps:
             return
         self._maps, self._found = maps, []

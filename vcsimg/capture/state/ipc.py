@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from typing import NoReturn
 
 from vcsimg.capture.state.proc import ProcDirectory
@@ -36,7 +37,7 @@ class IpcReader:
     def read(self, helds: Sequence[HeldProcess]) -> None:
         """While they are stopped."""
         self._found: list[Item] = []
-        pid = helds[0].pid
+        pid = helds[0].threads[0].tid
         try:
             other = os.readlink(f"/proc/{pid}/ns/ipc") != os.readlink("/proc/self/ns/ipc")
         except OSError:
@@ -86,12 +87,13 @@ def _mapped(helds: Sequence[HeldProcess]) -> set[int]:
     found = set()
     for held in helds:
         with suppress(OSError):
-            for line in ProcDirectory.of(held.pid).read("maps").splitlines():
+            for line in ProcDirectory.of(held.threads[0].tid).read("maps").splitlines():
                 if b" /SYSV" in line:
                     found.add(int(line.split()[4]))
     return found
 
 
+@cache
 def _boot_time() -> int:
     with open("/proc/stat") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("btime"))

@@ -39,6 +39,8 @@ from vcsimg.kernel.procfs import parse_stat
 from vcsimg.process import HeldProcess, deferred
 
 _UNSAVED = "unsaved"
+_STARTED, _EXIT_SIGNAL = 19, 35
+"""Words of stat behind the name."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class StateReader:
                 proc,
                 descriptor,
                 proc.link("ns/net"),
-                proc.read_at_once("stat"),
+                self._stat_of(proc),
                 proc.read_at_once("status"),
                 self._borrowings,
                 self._own,
@@ -183,6 +185,17 @@ class StateReader:
             )
         finally:
             os.close(descriptor)
+
+    def _stat_of(self, proc: ProcDirectory) -> bytes:
+        """Of a thread that speaks for the process: with the name, the start and the exit signal of the main one."""
+        line = proc.read_at_once("stat")
+        if proc is self._proc:
+            return line
+        head, _, own = self._proc.read_at_once("stat").rpartition(b")")
+        words = line.rpartition(b")")[2].split()
+        for index in (_STARTED, _EXIT_SIGNAL):
+            words[index] = own.split()[index]
+        return head + b") " + b" ".join(words)
 
     @property
     def parent(self) -> int:

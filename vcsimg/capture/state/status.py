@@ -133,7 +133,7 @@ class StatusReader:
             parent=stat.ppid,
             group=stat.pgrp,
             session=stat.session,
-            namespace_pids=_numbers(status.get("NSpid", str(stat.pid))),
+            namespace_pids=_numbers(status.get("NStgid", str(stat.pid))),
             namespace_groups=nested(status.get("NSpgid")),
             namespace_sessions=nested(status.get("NSsid")),
             start=stat.starttime,
