@@ -16,25 +16,38 @@ from tests.capture.comparison import assert_same, read_everything
 from tests.capture.memory_store import MemoryStore
 from tests.conftest import Target
 from vcsimg.capture import Options, Session
+from vcsimg.capture import target as target_module
+from vcsimg.capture.early import EarlyLook
 from vcsimg.capture.target import ProcessCapture
 from vcsimg.process import HeldProcess
 
-ENGINES = ["wp", "cow", "compare", "auto"]
+ENGINES = ["wp", "wp early", "cow", "compare", "auto"]
+"""wp early: looks for what was written aside, as it otherwise does for large processes only."""
 
 Start = Callable[..., Target]
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each engine in turn."""
+    name, _, early = str(request.param).partition(" ")
+    if early:
+        assert EarlyLook.possible()
+        monkeypatch.setattr(target_module, "_MUCH", 0)
+    return name
 
 
 @pytest.fixture
 def truths(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Any]]:
     """The truth of each process, read in the same stop in which a capture secures it."""
     found: dict[int, Any] = {}
-    secure = ProcessCapture.secure
+    secure = ProcessCapture.secure_memory
 
     def read_too(self: ProcessCapture, held: HeldProcess, engine: str) -> None:
         secure(self, held, engine)
         found[held.pid] = read_everything(held.pid, held.memory)
 
-    monkeypatch.setattr(ProcessCapture, "secure", read_too)
+    monkeypatch.setattr(ProcessCapture, "secure_memory", read_too)
     yield found
     # Hundreds of MiB, in part held by cycles: whatever is tested next forks faster without them.
     found.clear()
@@ -61,7 +74,6 @@ def capture(session: Session, store: MemoryStore) -> str:
     return commit
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 def test_image_equals_the_process_after_random_changes(engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]) -> None:
     target = start("capture_dirty")
     assert target.line() == "ready"
@@ -74,7 +86,6 @@ def test_image_equals_the_process_after_random_changes(engine: str, start: Start
             assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 def test_image_equals_the_process_while_it_runs(engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]) -> None:
     target = start("capture_dirty")
     assert target.line() == "ready"
@@ -85,7 +96,6 @@ def test_image_equals_the_process_while_it_runs(engine: str, start: Start, tmp_p
             assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 def test_capture_after_a_lost_one_is_relative_to_the_last_stored(
     engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]
 ) -> None:
@@ -107,7 +117,6 @@ def test_capture_after_a_lost_one_is_relative_to_the_last_stored(
             assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 def test_a_second_session_joins_the_first_one(engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]) -> None:
     target = start("capture_dirty")
     assert target.line() == "ready"
@@ -121,7 +130,6 @@ def test_a_second_session_joins_the_first_one(engine: str, start: Start, tmp_pat
             assert_same(store.load(base).processes[0], truths[target.pid])
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 def test_a_capture_of_a_sleeping_process_has_no_changes(engine: str, start: Start, tmp_path: Path) -> None:
     target = start("capture_dirty")
     assert target.line() == "ready"

@@ -45,13 +45,13 @@ def test_redis_under_load(redis: tuple[int, Path], store: Repository, record: Re
     needs("redis-benchmark")
     pid, socket = redis
     truths = []
-    secure = ProcessCapture.secure
+    secure = ProcessCapture.secure_memory
 
     def read_too(self: ProcessCapture, held: HeldProcess, engine: str) -> None:
         secure(self, held, engine)
         truths.append(read_everything(held.pid, held.memory))
 
-    monkeypatch.setattr(ProcessCapture, "secure", read_too)
+    monkeypatch.setattr(ProcessCapture, "secure_memory", read_too)
     load = subprocess.Popen(
         ["redis-benchmark", "-s", str(socket), "-t", "set,lpush,hset", "-n", "150000", "-r", "20000", "-q"],
         stdout=subprocess.DEVNULL,

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +25,22 @@ from vcsimg.capture.pages import NO_RANGES, Ranges, clusters, intersect, join, p
 from vcsimg.image.region import RegionMap
 from vcsimg.image.units import PIECE_SHIFT, PIECE_SIZE
 from vcsimg.kernel import pagemap, userfaultfd
+
+_FEW, _ROOM = 1 << 6, 1 << 12
+"""Ranges that one scan can tell: while the process runs, and in a look."""
+
+
+class Look(NamedTuple):
+    """The scans of one look: those that tell what is not registered, and those for what was written in `spans`."""
+
+    registered: list[pagemap.Scan]
+    spans: list[list[int]]
+    written: list[pagemap.Scan]
+
+    @property
+    def scans(self) -> list[pagemap.Scan]:
+        """All of them, in the order in which they are to be made."""
+        return [*self.registered, *self.written]
 
 
 class WriteProtection:
@@ -43,17 +61,54 @@ class WriteProtection:
         """(tracked, written, unregistered): ranges that were tracked ever since the last call, what in them was written since then
         (protected again now), and what of `eligible` is not registered. `eligible`: what may be tracked. What of it is not in
         `tracked` must be compared."""
+        self._consider(eligible)
+        registered = self._registered()
+        unregistered = self._unregistered(registered, pagemap_fd, [_made(scan, pagemap_fd) for scan in registered])
+        spans, scans = self._spans, self._scans()
+        written = self._written(spans, scans, pagemap_fd, [_made(scan, pagemap_fd) for scan in scans])
+        return self._armed, written, unregistered
+
+    def look(self, eligible: Ranges) -> Look:
+        """written(), in two steps: this one gives the scans, to be made by whoever can; take() is the other. It may count as not tracked what
+        written() can still make use of, where the process changed its map a moment ago."""
+        self._consider(eligible)
+        return Look(self._registered(), self._spans, self._scans(room=_ROOM))
+
+    def take(self, look: Look, pagemap_fd: int, results: Sequence[int]) -> tuple[Ranges, Ranges, Ranges]:
+        """`results`: of the scans of the look, in their order; negative errno for one that failed."""
+        count = len(look.registered)
+        unregistered = self._unregistered(look.registered, pagemap_fd, results[:count])
+        written = self._written(look.spans, look.written, pagemap_fd, results[count:])
+        return self._armed, written, unregistered
+
+    def _consider(self, eligible: Ranges) -> None:
         if eligible is not self._eligible:
             self._eligible, self._clusters = eligible, clusters(eligible).tolist()
             self._set(intersect(self._armed, eligible))
-        unregistered = self._unregistered(pagemap_fd)
+
+    def _registered(self) -> list[pagemap.Scan]:
+        """What tells what is not registered for asynchronous write-protection. Regions that are cost nothing to look at."""
+        wrong = pagemap.WPALLOWED
+        return [pagemap.Scan(low, high, allof=wrong, inverted=wrong, returned=wrong) for low, high in self._clusters]
+
+    def _unregistered(self, scans: Sequence[pagemap.Scan], pagemap_fd: int, results: Sequence[int]) -> Ranges:
+        found = [scan.ranges(pagemap_fd, result)[:, :2] for scan, result in zip(scans, results, strict=True)]
+        if not any(map(len, found)):
+            return NO_RANGES
+        unregistered = intersect(join(found), self._eligible)
         if len(unregistered):
             self._set(subtract(self._armed, unregistered))
+        return unregistered
+
+    def _scans(self, *, room: int = _FEW) -> list[pagemap.Scan]:
+        return [pagemap.written(low, high, room=room) for low, high in self._spans]
+
+    def _written(self, spans: list[list[int]], scans: Sequence[pagemap.Scan], pagemap_fd: int, results: Sequence[int]) -> Ranges:
         written: list[Ranges] = []
         lost: list[tuple[int, int]] = []
-        for low, high in self._spans:
+        for (low, high), scan, result in zip(spans, scans, results, strict=True):
             try:
-                found = pagemap.scan_written(pagemap_fd, low, high)
+                found = scan.ranges(pagemap_fd, result)[:, :2]
             except PermissionError:
                 # The process changed its map since it was looked at. Part of the range may have been protected again and
                 # what was written there forgotten, so all of it counts as not tracked.
@@ -63,19 +118,11 @@ class WriteProtection:
                 written.append(found)
         if lost:
             self._set(subtract(self._armed, ranges_of(lost)))
-        return self._armed, join(written), unregistered
+        return join(written)
 
     def _set(self, armed: Ranges) -> None:
         self._armed = armed
         self._spans = armed.tolist()
-
-    def _unregistered(self, pagemap_fd: int) -> Ranges:
-        """What of the eligible ranges is not registered for asynchronous write-protection. Regions that are cost nothing to look at."""
-        wrong = pagemap.WPALLOWED
-        found = [
-            pagemap.scan(pagemap_fd, low, high, allof=wrong, inverted=wrong, returned=wrong)[:, :2] for low, high in self._clusters
-        ]
-        return intersect(join(found), self._eligible) if any(map(len, found)) else NO_RANGES
 
     def register(self, unregistered: Ranges, regions: RegionMap) -> bool:
         """Make ranges known to the userfaultfd, so that arm() can protect them. Returns whether any could be: then regions may have
@@ -107,6 +154,13 @@ class WriteProtection:
             self._set(join([self._armed, fresh]))
         # Listed again: a page that was populated after the first look and before its piece was protected would be missed.
         return populated(pagemap_fd, fresh, file=file)
+
+
+def _made(scan: pagemap.Scan, pagemap_fd: int) -> int:
+    try:
+        return scan.make(pagemap_fd)
+    except OSError as error:
+        return -(error.errno or errno.EIO)
 
 
 def _pieces(ranges: Ranges) -> Ranges:

@@ -99,8 +99,10 @@ class Session:
                 for held in helds:
                     if held.pid not in self._captures:
                         self._add(held.pid, None).prepare()
-                    self._captures[held.pid].secure(held, self.options.engine)
+                    self._captures[held.pid].secure_facts(held)
                 tree.read_held(helds)
+                for held in helds:
+                    self._captures[held.pid].secure_memory(held, self.options.engine)
                 if farewell is not None:
                     kept = endings.enter_context(holds.pop_all())  # they stay held
             pause += max(held.pause or time.monotonic() - held.stopped_at for held in helds)

@@ -1,7 +1,7 @@
 """One process across its captures: what is known of it, what is tracked, and how one capture of it goes.
 
 prepare()   while it runs: map, mapped files, write-protection, copy what was written so far
-secure()    while it is stopped: what was written since, shared memory, registers and the other facts
+secure_…()  while it is stopped: registers and the other facts; what was written since, shared memory
 finish()    while it runs again: compare, describe; its memory comes as changes, read by the store
 """
 
@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vcsimg.capture.content import OwnPages, shared_data
+from vcsimg.capture.early import EarlyLook
 from vcsimg.capture.files import FileTable
 from vcsimg.capture.harvest import Harvest
 from vcsimg.capture.pages import (
@@ -55,6 +56,9 @@ _PRECOPY_LIMIT = 64 << 20
 
 _FEW = 1 << 20
 """So many bytes written while others were copied are left to be copied in the stop."""
+
+_MUCH = 128 << 20
+"""Bytes that are tracked from which on the scan in the stop takes longer than telling somebody else to make it."""
 
 _COPY_SPEED = 3e9
 _FORK_SECONDS = 1e-3
@@ -99,6 +103,7 @@ class ProcessCapture:
         self._foreseen: tuple[Ranges, _Beside] | None = None
         self._mapped: dict[int, MappedFile] = {}
         self._tracker: WriteProtection | None = None
+        self._early: EarlyLook | None = None
         self._address_space = b""
         self._harvest = Harvest(self._shadow, complete=False)
         self._dirty = NO_RANGES
@@ -179,6 +184,8 @@ class ProcessCapture:
         self._own_before = self._shadow.own_pages(self._eligible[True])
         self._constant = self._unchanging()
         self._foreseen = self._tracked, self._beside()
+        if self._tracker is not None and _size(self._tracked) >= _MUCH and EarlyLook.possible():
+            self._early = EarlyLook(self._tracker, self._all_eligible)
         self._state.rehearse()
 
     def _precopy(self, tracker: WriteProtection, pagemap_fd: int, memory: AutoMemory) -> None:
@@ -217,14 +224,18 @@ class ProcessCapture:
         if self._same(regions):
             self._tracker.register(self._all_eligible, self._plan.regions)
 
-    def secure(self, held: HeldProcess, engine: str) -> None:
-        """While it is stopped: everything that would be lost when it runs on."""
+    def secure_facts(self, held: HeldProcess) -> None:
+        """While it is stopped: everything but memory."""
         self._tid = held.threads[0].tid
-        # First, as long as the processor has at hand what prepare() used last: the scan goes through megabytes of page tables.
-        self._state.read_held(held)
+        # Before memory, as long as the processor has at hand what prepare() used last: the scan goes through megabytes of page tables.
+        early = self._early
+        self._state.read_held(held, (lambda: early.begin(held.pagemap)) if early is not None else None)
         self._look_again()
+
+    def secure_memory(self, held: HeldProcess, engine: str) -> None:
+        """While it is stopped, after secure_facts(): what of its memory would be lost when it runs on."""
         before = self._tracked
-        written = self._collect(held.pagemap) if self._tracker is not None else NO_RANGES
+        written = self._collect_stopped(held.pagemap) if self._tracker is not None else NO_RANGES
         if self._tracker is not None and len(self._unregistered) and self._tracker.register(self._unregistered, self._plan.regions):
             self._look_again()  # new regions have become one with their neighbours
         self._steady = before if before is self._tracked else intersect(before, self._tracked)
@@ -282,7 +293,10 @@ class ProcessCapture:
         return process, {**facts.contents, **{content.sha256: content for content in contents.values()}}
 
     def release(self) -> None:
-        """End the frozen child, if there is one."""
+        """End the frozen child, if there is one, and the early look."""
+        early, self._early = self._early, None
+        if early is not None:
+            early.close()
         memory, self._child_memory = self._child_memory, None
         if memory is not None:
             memory.close()
@@ -366,6 +380,16 @@ class ProcessCapture:
         assert self._tracker is not None
         self._tracked, written, self._unregistered = self._tracker.written(pagemap_fd, self._all_eligible)
         return written
+
+    def _collect_stopped(self, pagemap_fd: int) -> Ranges:
+        if self._early is None:
+            return self._collect(pagemap_fd)
+        self._tracked, written, self._unregistered = self._early.take(pagemap_fd)
+        if self._early.eligible is self._all_eligible:
+            return written
+        # The map has changed since.
+        written = join([written, self._collect(pagemap_fd)])
+        return intersect(written, self._tracked)
 
     def _beside(self) -> _Beside:
         """From what own pages of file regions there are, and what is tracked, as last looked up."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vcsimg.kernel import pagemap, pidfd, userfaultfd, vmio
+from vcsimg.kernel import aside, pagemap, pidfd, userfaultfd, vmio
 
 ENVIRONMENT = "VCSIMG_DISABLE"
 
@@ -176,6 +176,10 @@ def _ask_proc_children() -> str | None:
     return None if present else "the kernel was built without CONFIG_PROC_CHILDREN"
 
 
+def _ask_aside() -> str | None:
+    return None if aside.available() else "memory of vcsimg cannot be made executable"
+
+
 def _ask_ptrace_scope() -> str | None:
     scope = _sysctl("kernel/yama/ptrace_scope")
     return f"kernel.yama.ptrace_scope is {scope}" if scope not in (None, "0") else None
@@ -216,6 +220,7 @@ _PROBES: dict[str, _Probe] = {
         "find written pages without stopping the writer", _NEWER, _ask_uffd_wp_async, ("userfaultfd", "pagemap_scan")
     ),
     "exclusive_bit": _Probe("find pages that changed since a copy-on-write fork", None, _ask_exclusive_bit),
+    "aside": _Probe("scan for written pages on a second processor while the first reads the rest", None, _ask_aside),
     "soft_dirty": _Probe("find written pages through /proc/PID/clear_refs", None, _ask_soft_dirty),
     "process_vm": _Probe(
         "copy another process's memory in one system call",

@@ -6,6 +6,7 @@ pages that match, walks no further than page tables exist, and can write-protect
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import struct
@@ -54,11 +55,66 @@ _NO_REGIONS = np.empty((0, 3), np.uint64)
 _ARGUMENT = struct.Struct("<12Q")
 """struct pm_scan_arg: size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted, category_mask, category_anyof_mask,
 return_mask."""
-_WALK_END = 32
-"""Where in it `walk_end` stands."""
-_WORD = struct.Struct("<Q")
+_PROGRESS, _START = struct.Struct("<3Q"), 16
+"""Its start, end and walk_end, and where they stand."""
 
 PAGEMAP_SCAN = 3 << 30 | _ARGUMENT.size << 16 | ord("f") << 8 | 16
+
+
+class Scan:
+    """One PAGEMAP_SCAN, made ready to be made: by make(), or by somebody else with the arguments of `call`, whose result goes to ranges()."""
+
+    def __init__(
+        self,
+        start: int,
+        end: int,
+        *,
+        allof: int = 0,
+        anyof: int = 0,
+        inverted: int = 0,
+        returned: int = 0,
+        flags: int = 0,
+        room: int = _FEW_REGIONS,
+    ) -> None:
+        """As for scan(). `room`: ranges that one call can tell; what is left takes more calls."""
+        self._end = end
+        self._rest = (allof, anyof, inverted, returned, flags)
+        self._vector = np.empty((room, 3), np.uint64)
+        self._argument = bytearray(
+            _ARGUMENT.pack(
+                _ARGUMENT.size, flags, start, end, 0, self._vector.ctypes.data, room, 0, inverted, allof, anyof, returned
+            )
+        )
+
+    @property
+    def call(self) -> tuple[int, int]:
+        """Request and argument of the ioctl."""
+        return PAGEMAP_SCAN, ctypes.addressof(ctypes.c_char.from_buffer(self._argument))
+
+    def make(self, fd: int) -> int:
+        """The result of the ioctl. Raises OSError."""
+        result: int = fcntl.ioctl(fd, PAGEMAP_SCAN, self._argument)
+        return result
+
+    def ranges(self, fd: int, result: int) -> Words:
+        """What scan() returns. Raises OSError, as a negative `result` says."""
+        if result < 0:
+            raise OSError(-result, os.strerror(-result))
+        found, at = self._told(result)
+        if at is None:
+            return found
+        parts = [found]
+        allof, anyof, inverted, returned, flags = self._rest
+        while at is not None:
+            more = Scan(at, self._end, allof=allof, anyof=anyof, inverted=inverted, returned=returned, flags=flags, room=_REGIONS)
+            found, at = more._told(more.make(fd))
+            parts.append(found)
+        return np.concatenate(parts)
+
+    def _told(self, count: int) -> tuple[Words, int | None]:
+        """Ranges that were found, and where to go on."""
+        start, _, walked = _PROGRESS.unpack_from(self._argument, _START)
+        return self._vector[:count], walked if start < walked < self._end else None
 
 
 def scan(
@@ -71,31 +127,22 @@ def scan(
     same categories are one. With `flags` PM_SCAN_WP_MATCHING they are write-protected in the same step. Raises OSError: ENOTTY or
     EINVAL from a kernel that lacks it, EPERM with PM_SCAN_CHECK_WPASYNC when part of it is not registered with userfaultfd.
     """
-    parts: list[Words] = []
-    regions = _FEW_REGIONS
-    while start < end:
-        vector = np.empty((regions, 3), np.uint64)
-        argument = bytearray(
-            _ARGUMENT.pack(_ARGUMENT.size, flags, start, end, 0, vector.ctypes.data, regions, 0, inverted, allof, anyof, returned)
-        )
-        count = fcntl.ioctl(fd, PAGEMAP_SCAN, argument)
-        if count:
-            parts.append(vector[:count])
-        (walked,) = _WORD.unpack_from(argument, _WALK_END)
-        if walked <= start:
-            break
-        start = walked
-        regions = _REGIONS
-    if not parts:
+    if start >= end:
         return _NO_REGIONS
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    first = Scan(start, end, allof=allof, anyof=anyof, inverted=inverted, returned=returned, flags=flags)
+    return first.ranges(fd, first.make(fd))
 
 
 def scan_written(fd: int, start: int, end: int) -> Words:
     """Ranges (n, 2) within [start, end) written since they were protected, and protect them again. All of [start, end) must be
     registered with userfaultfd for asynchronous write-protection, else PermissionError. Raises OSError."""
-    found = scan(fd, start, end, allof=WRITTEN, returned=WRITTEN, flags=PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC)
-    return np.ascontiguousarray(found[:, :2])
+    first = written(start, end, room=_FEW_REGIONS)
+    return np.ascontiguousarray(first.ranges(fd, first.make(fd))[:, :2])
+
+
+def written(start: int, end: int, *, room: int) -> Scan:
+    """The scan that scan_written() makes."""
+    return Scan(start, end, allof=WRITTEN, returned=WRITTEN, flags=PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC, room=room)
 
 
 def read(fd: int, start: int, end: int) -> Words:

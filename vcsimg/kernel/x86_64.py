@@ -30,6 +30,23 @@ CS_64BIT = 0x33
 CS_32BIT = 0x23
 SYSCALL = b"\x0f\x05"
 
+CALL_LOOP = bytes.fromhex(
+    "488b03"  # loop: mov rax, [rbx]
+    "488b7b08"  # mov rdi, [rbx+8]
+    "488b7310"  # mov rsi, [rbx+16]
+    "488b5318"  # mov rdx, [rbx+24]
+    "4c8b5320"  # mov r10, [rbx+32]
+    "4c8b4328"  # mov r8, [rbx+40]
+    "4c8b4b30"  # mov r9, [rbx+48]
+    "0f05"  # syscall
+    "48894500"  # mov [rbp], rax
+    "4883c338"  # add rbx, 56
+    "4883c508"  # add rbp, 8
+    "49ffcc"  # dec r12
+    "75d2"  # jnz loop
+)
+"""System calls in a row. rbx: table of calls (number and six arguments, 56 bytes each), rbp: results (8 bytes each), r12: how many."""
+
 # What a system call that a signal or a stop interrupted returns inside the kernel (linux/errno.h). The kernel turns these
 # into a restart, or into EINTR if a handler runs, on the way back to user mode; a program never sees them.
 ERESTARTSYS = 512

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Sequence
 
 from vcsimg.kernel.syscalls import NR
-from vcsimg.kernel.x86_64 import R12, R13, R14, R15, RBP, RBX, WORD
+from vcsimg.kernel.x86_64 import CALL_LOOP, R12, R13, R14, R15, RBP, RBX, WORD
 
 LOOP = 0
 HOME = 128
@@ -27,20 +27,7 @@ COUNT, RESULTS, TABLE, PROCESS, THREAD, SIGNAL = R12, RBP, RBX, R13, R14, R15
 
 _PADDING = [(0,) * (6 - used) for used in range(7)]
 
-_LOOP = bytes.fromhex(
-    "488b03"  # loop: mov rax, [rbx]
-    "488b7b08"  # mov rdi, [rbx+8]
-    "488b7310"  # mov rsi, [rbx+16]
-    "488b5318"  # mov rdx, [rbx+24]
-    "4c8b5320"  # mov r10, [rbx+32]
-    "4c8b4328"  # mov r8, [rbx+40]
-    "4c8b4b30"  # mov r9, [rbx+48]
-    "0f05"  # syscall
-    "48894500"  # mov [rbp], rax
-    "4883c338"  # add rbx, 56
-    "4883c508"  # add rbp, 8
-    "49ffcc"  # dec r12
-    "75d2"  # jnz loop
+_LOOP = CALL_LOOP + bytes.fromhex(
     "b8ea000000"  # mov eax, 234 (tgkill)
     "4c89ef"  # mov rdi, r13
     "4c89f6"  # mov rsi, r14

@@ -142,27 +142,30 @@ class StateReader:
         ask.make_table()
         return ask
 
-    def read_held(self, held: HeldProcess) -> None:
-        """While it is stopped: everything that must be of this instant. Raises ProcessChanged when the process was killed."""
+    def read_held(self, held: HeldProcess, meanwhile: Callable[[], None] | None = None) -> None:
+        """While it is stopped: everything that must be of this instant. `meanwhile` is called when no thread is borrowed any more, and much
+        is still to be read. Raises ProcessChanged when the process was killed."""
         try:
-            self._read(held)
+            self._read(held, meanwhile)
         except (FileNotFoundError, ProcessLookupError) as error:
             raise ProcessChanged(self.pid, "it ended while it was held") from error
 
-    def _read(self, held: HeldProcess) -> None:
+    def _read(self, held: HeldProcess, meanwhile: Callable[[], None] | None) -> None:
         with self._moment(held) as moment:
             self._stat, self._monotonic = moment.stat, moment.monotonic
+            self._timers.read(moment)
+            self._signals.read(moment)
+            asks = self._threads.read(moment)
+            self._trouble = _run(held, asks, lambda: self._status.look_at_locks(moment))
+            self._threads.remember(moment, asks.keys())
+            if meanwhile is not None:
+                meanwhile()
             self._status.read(moment)
             self._program.read(moment)
             self._places.read(moment)
             self._control.read(moment)
             self._mounts.read(moment)
-            self._signals.read(moment)
-            self._timers.read(moment)
             self._descriptors.read(moment)
-            asks = self._threads.read(moment)
-            self._trouble = _run(held, asks, lambda: self._status.look_at_locks(moment))
-            self._threads.remember(moment, asks.keys())
 
     @contextmanager
     def _moment(self, held: HeldProcess) -> Iterator[Moment]:
