@@ -59,7 +59,7 @@ class History:
             self._tree.set(path, Entry(False, writer.add(BLOB, data)))
 
         if self.count == 0:
-            put(("format",), b"vcsimg 1\n")
+            put(("format",), b"vcsimg 2\n")
             put(("host",), b"host name=web1\n")
             put(("tree",), b"process pid=1 parent=0 name=small\n")
             put(("proc", "1", "map", "000000000000"), b"")

@@ -222,7 +222,20 @@ def _pure(repository: Path) -> int:
     """Bytes of the newest delta of each piece that a capture changed, over all captures: no merge, no new keyframe."""
     git = ["git", "-C", str(repository)]
     logged = subprocess.run(
-        [*git, "log", "--raw", "-r", "--no-abbrev", "--no-renames", "--diff-filter=A", "--format=%x00", "HEAD", "--", "*.xor"],
+        [
+            *git,
+            "log",
+            "--raw",
+            "-r",
+            "--no-abbrev",
+            "--no-renames",
+            "--diff-filter=A",
+            "--format=%x00",
+            "HEAD",
+            "--",
+            "*.xor",
+            "*.patch",
+        ],
         check=True,
         capture_output=True,
         text=True,

@@ -38,7 +38,7 @@ class Content:
     def apply(self, delta: Delta) -> None:
         """Apply a delta as a reader would."""
         assert np.array_equal(self.own[delta.pages], delta.had)
-        self.data[delta.pages] ^= delta.rows("test")
+        delta.apply_to(self.data, "test")
         self.own[delta.pages] = delta.has
 
 
@@ -186,7 +186,7 @@ def test_deltas_merge_alike_by_words_and_by_pages(count: int) -> None:
     for step in range(4):
         if step < 3:
             places = rng.integers(0, len(pages) * PAGE // 8, count)
-            flip = rng.integers(1, 1 << 63, count, np.uint64)
+            flip = rng.integers(1, 4, count, np.uint64)
             rows = model.data[pages].reshape(-1).view(np.uint64)
             rows[places] ^= flip
             fill: list[bytes | None] = [row.tobytes() for row in rows.view(np.uint8).reshape(-1, PAGE)]
@@ -205,14 +205,14 @@ def test_deltas_merge_alike_by_words_and_by_pages(count: int) -> None:
         assert merged.pages.tolist() == pages[-1:]
         assert not merged.has.any()
         data = start.copy()
-        merged.xor_into(data, "test")
+        merged.apply_to(data, "test")
         assert np.array_equal(data, model.data)
         partly = merge(deltas[:3], ADDRESS, "test")
         assert partly is not None
         data = start.copy()
-        partly.xor_into(data, "test")
+        partly.apply_to(data, "test")
         deltas[3] = deltas[3] if isinstance(deltas[3], Delta) else made[3]
-        deltas[3].xor_into(data, "test")
+        deltas[3].apply_to(data, "test")
         assert np.array_equal(data, model.data)
 
 
@@ -228,6 +228,63 @@ def test_description_names_pages_and_bytes() -> None:
         "7f1234403000 gone",
         "7f1234404000 new, 1 byte from 7f1234404000 to 7f1234404000",
     ]
+
+
+def _moved(shift: int, size: int = 32) -> Delta:
+    """Random pages, and the delta to the same bytes a little further on."""
+    rng = np.random.default_rng(3)
+    content = rng.bytes(size * PAGE)
+    model, state = Content(), PieceState()
+    pages = list(range(5, 5 + size))
+    cut = lambda data: [data[start : start + PAGE] for start in range(0, size * PAGE, PAGE)]  # noqa: E731
+    model.change(state, pages, cut(content))
+    before = Content()
+    before.own[:], before.data[:] = model.own, model.data
+    delta = model.change(state, pages, cut(rng.bytes(shift) + content))
+    assert delta is not None
+    before.apply(delta)
+    assert np.array_equal(before.data, model.data)
+    return delta
+
+
+def test_content_that_moves_becomes_a_patch() -> None:
+    """What an XOR sees as noise, the old content as dictionary finds again; the blob and its text say so."""
+    delta = _moved(11)
+    assert delta.is_patch
+    assert len(delta.payload) < 2 * PAGE
+    read = parse(delta.bytes(), "test")
+    assert read.is_patch
+    assert "patch of the piece" in describe(delta.bytes())
+    assert describe(delta.bytes()).splitlines()[1] == "7f1234405000 rewritten"
+    with pytest.raises(ImageError):
+        read.rows("test")
+
+
+def test_new_noise_is_no_patch() -> None:
+    rng = np.random.default_rng(4)
+    model, state = Content(), PieceState()
+    pages = list(range(32))
+    model.change(state, pages, [rng.bytes(PAGE) for _ in pages])
+    delta = model.change(state, pages, [rng.bytes(PAGE) for _ in pages])
+    assert delta is not None
+    assert delta.codec == codec.RAW
+
+
+@pytest.mark.parametrize("kind", ["cut", "longer", "bomb", "other dictionary", "claims"])
+def test_hostile_patches_are_refused(kind: str) -> None:
+    """A frame that is broken, makes more or less than the pages, or claims to: refused before memory is taken."""
+    old = np.zeros((2, PAGE), np.uint8)
+    good = zstandard.ZstdCompressor(dict_data=codec._dictionary(old)).compress(bytes(2 * PAGE))
+    assert codec.unpack_patch(good, old, "test").shape == old.shape
+    payload = {
+        "cut": good[:-1],
+        "longer": good + b"x",
+        "bomb": zstandard.compress(bytes(1 << 28)),
+        "other dictionary": zstandard.compress(bytes(PAGE)),
+        "claims": b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 1 << 40),
+    }[kind]
+    with pytest.raises(ImageError):
+        codec.unpack_patch(payload, old, "test")
 
 
 def _blob(*, index: list[int], payload: bytes, codec: int = 1, hashes: int | None = None, count: int | None = None) -> bytes:

@@ -14,7 +14,7 @@ def simulate(captures: int, delta: int, pages: int, merged: Callable[[int], int]
 
     merged(count): bytes of a delta that is made of `count` single ones.
     """
-    links = [Weighed(0, True, b"", key, 512, 512)]
+    links = [Weighed(0, "key", b"", key, 512, 512)]
     written = longest = heaviest = 0
     for version in range(1, captures + 1):
         due = plan(links, 7)
@@ -22,11 +22,11 @@ def simulate(captures: int, delta: int, pages: int, merged: Callable[[int], int]
             first, last = links[due.first - 1].version, links[due.last - 1].version
             size = merged(last - first)
             written += size
-            links[due.first : due.last] = [Weighed(last, False, b"", size, min(512, pages * (last - first)), 0)]
+            links[due.first : due.last] = [Weighed(last, "xor", b"", size, min(512, pages * (last - first)), 0)]
         elif isinstance(due, Rebase):
             written += key
-            links = [Weighed(version - 1, True, b"", key, 512, 512)]
-        links.append(Weighed(version, False, b"", delta, pages, 0))
+            links = [Weighed(version - 1, "key", b"", key, 512, 512)]
+        links.append(Weighed(version, "xor", b"", delta, pages, 0))
         written += delta
         longest = max(longest, len(links))
         heaviest = max(heaviest, sum(link.size for link in links))
@@ -54,15 +54,15 @@ def test_chains_stay_bounded(
 
 def test_a_growing_piece_is_written_once() -> None:
     """A heap that grows by whole pages: what is new is not rewritten because the first keyframe was small."""
-    links = [Weighed(0, True, b"", 200, 1, 1)]
+    links = [Weighed(0, "key", b"", 200, 1, 1)]
     for version in range(1, 40):
         assert not isinstance(plan(links, 7), Rebase)
-        links.append(Weighed(version, False, b"", 50_000, 13, 13))
+        links.append(Weighed(version, "xor", b"", 50_000, 13, 13))
 
 
 def test_pieces_that_change_together_are_not_due_together() -> None:
     """512 pieces that all change at every capture: no capture has more than a share of them to merge."""
-    links = {number: [Weighed(0, True, b"", 10_000, 10, 10)] for number in range(512)}
+    links = {number: [Weighed(0, "key", b"", 10_000, 10, 10)] for number in range(512)}
     most = 0
     for version in range(1, 80):
         due = 0
@@ -70,7 +70,7 @@ def test_pieces_that_change_together_are_not_due_together() -> None:
             step = plan(chain, number)
             if isinstance(step, Merge):
                 due += 1
-                chain[step.first : step.last] = [Weighed(chain[step.last - 1].version, False, b"", 200, 10, 0)]
-            chain.append(Weighed(version, False, b"", 100, 5, 0))
+                chain[step.first : step.last] = [Weighed(chain[step.last - 1].version, "xor", b"", 200, 10, 0)]
+            chain.append(Weighed(version, "xor", b"", 100, 5, 0))
         most = max(most, due)
     assert 0 < most <= 150

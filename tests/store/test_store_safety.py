@@ -29,6 +29,7 @@ from vcsimg.errors import (
     StoreError,
 )
 from vcsimg.store import Repository, leftovers
+from vcsimg.store.layout import FORMAT
 from vcsimg.store.objects import BLOB, COMMIT, TREE, Entry, format_commit, format_tree
 from vcsimg.store.pack import PackWriter
 
@@ -379,6 +380,7 @@ MEMORY = ("proc", "4242", "memory")
         ((*MEMORY, "07f12", "3", "4", "4", "00000000.key"), b""),
         ((*MEMORY, "7f12", "3", "4", "4", "00000001.key"), b""),
         ((*MEMORY, "7f12", "3", "4", "4", "00000001.xor"), b""),
+        ((*MEMORY, "7f12", "3", "4", "4", "00000001.patch"), b""),
         ((*MEMORY, "7f12", "3", "4", "4", "name"), b""),
         ((*MEMORY, "7f12", "3", "4", "4", "00000000.key"), b""),
         ((*MEMORY, "7f12", "3", "4", "4", "00000000.key"), None),
@@ -397,8 +399,8 @@ def test_hostile_trees_are_refused(repo: Repository, path: tuple[str, ...], data
 def test_a_newer_format_is_called_newer(repo: Repository) -> None:
     commit = Model().capture(repo)
     with pytest.raises(NewerFormat):
-        repo.load(_replaced(repo, commit, ("format",), b"vcsimg 2\n"))
-    subprocess.run(["git", "-C", repo.path, "config", "vcsimg.format", "2"], check=True)
+        repo.load(_replaced(repo, commit, ("format",), b"vcsimg %d\n" % (FORMAT + 1)))
+    subprocess.run(["git", "-C", repo.path, "config", "vcsimg.format", str(FORMAT + 1)], check=True)
     with pytest.raises(NewerFormat):
         Repository.open(repo.path)
 

@@ -45,16 +45,25 @@ class Delta:
         """It leads from the empty piece."""
         return self.before == 0 and not self.had.any()
 
+    @property
+    def is_patch(self) -> bool:
+        """It leads forward only, from the contents before."""
+        return self.codec == codec.PATCH
+
     def rows(self, where: str) -> Rows:
-        """The XOR of the pages' contents, (n, 4096), read-only. Raises DamagedImage, HostileImage."""
+        """The XOR of the pages' contents, (n, 4096), read-only; not of a patch. Raises DamagedImage, HostileImage."""
         return codec.unpack(self.codec, self.payload, len(self.pages), where)
 
-    def xor_into(self, data: Rows, where: str, *, zeros: bool = False) -> None:
-        """Apply it, in either direction, to the contents of a piece (512, 4096); `zeros`: to those of an empty one.
+    def after_rows(self, old: Rows, where: str) -> Rows:
+        """What it makes of the contents of its pages, both (n, 4096). Raises DamagedImage, HostileImage."""
+        return codec.unpack_patch(self.payload, old, where) if self.is_patch else old ^ self.rows(where)
 
-        Raises DamagedImage, HostileImage.
-        """
-        codec.xor_into(self.codec, self.payload, self.pages, data, where, zeros=zeros)
+    def apply_to(self, data: Rows, where: str, *, zeros: bool = False) -> None:
+        """Bring the contents of a piece (512, 4096) forward; `zeros`: those of an empty one. Raises DamagedImage, HostileImage."""
+        if self.is_patch:
+            data[self.pages] = codec.unpack_patch(self.payload, data[self.pages], where)
+        else:
+            codec.xor_into(self.codec, self.payload, self.pages, data, where, zeros=zeros)
 
     def bytes(self) -> bytes:
         """The blob."""

@@ -5,12 +5,15 @@
     2 WORDS   one zstd frame of: a bitmap, 64 bytes a page, of the 8-byte words that are not zero (the first word is the
               highest bit of the first byte), then those words
     3 LANES   the same, but the words' bytes lane by lane: the first byte of every word, then the second of every word, …
+    4 PATCH   not of the XOR: one zstd frame of the new contents, the old contents of the same pages, n·4096 bytes, being its dictionary
 
 Every frame has its content size in its header, no checksum (page hashes are better) and nothing behind it.
 
 An XOR of two versions is mostly zeros in scattered places, which cost zstd a few bytes each time it must skip them: a bitmap
 says it in less, and leaves less to compress. Lanes bring together what is alike in pointers, lengths and counters; text and
-floating-point numbers lose by them, so a sample decides. Measurements: docs/store.md, "Codecs".
+floating-point numbers lose by them, so a sample decides. Where content moves about (the cells of a B-tree's page), an XOR sees noise in
+what a dictionary finds again: PATCH, which leads one way only, is for what the XOR does not make smaller. Measurements: docs/store.md,
+"Codecs".
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ RAW = 0
 ZSTD = 1
 WORDS = 2
 LANES = 3
+PATCH = 4
 FEW_WORDS = 64
 """So few are coded both ways, and kept decoded by who merges deltas."""
 DENSE = 0.6
@@ -49,6 +53,11 @@ _BITMAP = PAGE // 64
 _WORDS = PAGE // 8
 _WORD_BITS = 9
 _FEW = 16
+_NOISE = 0.5
+_NOISE_LEAST = 32 << 10
+_MUCH_LESS = 0.7
+_HASH_LESS = 4
+_HASH_LOG = (10, 18)
 _local = threading.local()
 
 
@@ -68,21 +77,46 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return found
 
 
-def pack(rows: Rows, *, quick: bool = False) -> tuple[int, bytes]:
+def pack(rows: Rows, *, quick: bool = False, old: Rows | None = None) -> tuple[int, bytes]:
     """Code rows (n, 4096), C-contiguous. Returns (codec, payload). `quick`: five times as fast where most words are used, for more
-    bytes."""
+    bytes. `old`, of the same shape: what `rows` were XORed with; it lets PATCH be chosen."""
     every = rows.reshape(-1).view(np.uint64)
     used = every != 0
     count = int(np.count_nonzero(used))
-    if count <= DENSE * len(every):
-        return pack_words(used, every[used])
-    lanes, shrinks = _lanes_gain(every, dense=True, quick=quick)
+    dense = count > DENSE * len(every)
+    words = every if dense else every[used]
+    if old is not None and words.nbytes >= _NOISE_LEAST and (packed := _patch(rows, old, words)) is not None:
+        return PATCH, packed
+    if not dense:
+        return pack_words(used, words)
+    lanes, shrinks = _lanes_gain(words, dense=True, quick=quick)
     if lanes:
         words = every[used]
         packed = _coded(used, words, lanes=True, best=words.nbytes <= _SMALL or (shrinks and not quick))
     else:
         packed = _compressor(_GOOD if rows.nbytes <= _SMALL else _FAST).compress(rows.data)
     return (LANES if lanes else ZSTD, packed) if _pays(packed, rows.nbytes) else (RAW, rows.tobytes())
+
+
+def _patch(rows: Rows, old: Rows, words: Words) -> bytes | None:
+    """What PATCH makes of it, if the words that are XORed look like noise and it is much smaller than they would be."""
+    sample = _sampled(words)
+    noise = min(_tried(sample)) / sample.nbytes
+    if noise < _NOISE:
+        return None
+    size = 2 * rows.nbytes
+    log = (size - 1).bit_length()
+    # At level 1, the quickest, zstd looks at 2^14 places, too few for a dictionary of this size: each must find room, or nearly so.
+    places = min(max(log - _HASH_LESS, _HASH_LOG[0]), _HASH_LOG[1])
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        _FAST, source_size=rows.nbytes, window_log=log, hash_log=places, chain_log=places, min_match=6, write_content_size=True
+    )
+    packed = zstandard.ZstdCompressor(dict_data=_dictionary(old), compression_params=parameters).compress((rows ^ old).data)
+    return packed if len(packed) < words.nbytes * noise * _MUCH_LESS else None
+
+
+def _dictionary(old: Rows) -> zstandard.ZstdCompressionDict:
+    return zstandard.ZstdCompressionDict(old.tobytes(), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 
 
 def pack_words(used: npt.NDArray[np.bool_], words: Words) -> tuple[int, bytes]:
@@ -143,6 +177,12 @@ def _sampled(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 def _to_lanes(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(words.view(np.uint8).reshape(-1, 8).T).reshape(-1)
+
+
+def unpack_patch(payload: bytes | memoryview, old: Rows, where: str) -> Rows:
+    """The pages (n, 4096) that a payload of PATCH makes of the old ones; read-only. Raises HostileImage, DamagedImage."""
+    decompressor = zstandard.ZstdDecompressor(dict_data=_dictionary(old))
+    return np.frombuffer(_unpack_frame(decompressor, payload, old.nbytes, where), np.uint8).reshape(old.shape)
 
 
 def unpack(codec: int, payload: bytes | memoryview, pages: int, where: str) -> Rows:
@@ -260,11 +300,15 @@ def unpack_frame(frame: bytes | memoryview, size: int, where: str) -> bytes:
 
     The size is compared before any memory is taken: a frame of a few bytes can claim to hold 2^64.
     """
+    return _unpack_frame(_decompressor(), frame, size, where)
+
+
+def _unpack_frame(decompressor: zstandard.ZstdDecompressor, frame: bytes | memoryview, size: int, where: str) -> bytes:
     try:
         parameters = zstandard.get_frame_parameters(frame)
         if parameters.content_size != size or parameters.dict_id:
             raise HostileImage(where, f"a frame of {parameters.content_size} bytes, not {size}")
-        data = _decompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
+        data = decompressor.decompress(frame, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise DamagedImage(where, f"cannot be decompressed: {error}") from None
     if len(data) != size:

@@ -19,10 +19,17 @@ def describe(blob: bytes, where: str = "blob") -> str:
         return f"encrypted, {len(blob)} bytes stored\n"
     delta = parse(blob, where)
     count = len(delta.pages)
-    kind = "keyframe" if delta.is_key else "delta"
+    kind = "keyframe" if delta.is_key else "patch" if delta.is_patch else "delta"
     lines = [f"{kind} of the piece at {delta.address:#x}: {count} page{'s' * (count != 1)}, {len(blob)} bytes stored"]
-    lines.extend(_pages(delta, delta.rows(where)))
+    lines.extend(_rewritten(delta) if delta.is_patch else _pages(delta, delta.rows(where)))
     return "\n".join(lines) + "\n"
+
+
+def _rewritten(delta: Delta) -> list[str]:
+    """A patch alone does not tell which bytes it changes."""
+    said = {(True, True): "rewritten", (False, True): "new", (True, False): "gone"}
+    flags = zip(delta.had.tolist(), delta.has.tolist(), strict=True)
+    return [f"{delta.address + page * PAGE:x} {said[flag]}" for page, flag in zip(delta.pages.tolist(), flags, strict=True)]
 
 
 def _pages(delta: Delta, rows: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> list[str]:

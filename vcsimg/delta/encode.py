@@ -57,7 +57,8 @@ def encode(
     short = shortened(hashes)
     state.update(pages, has, short, digest)
     rows = np.ascontiguousarray(rows)
-    number, payload = codec.pack(rows, quick=quick)
+    before_rows = np.ascontiguousarray(old) if old is not None and had.any() else None
+    number, payload = codec.pack(rows, quick=quick, old=before_rows)
     few = codec.few_words(rows, pages, len(payload))
     return Delta(address, before, digest, pages, had, has, short, number, payload, few)
 

@@ -51,8 +51,8 @@ def words_of(delta: Delta, where: str) -> Words | None:
 
 
 def merge(deltas: Sequence[Delta | Words], address: int, where: str) -> Delta | None:
-    """One delta of the piece at `address` that leads where several, each from where the one before ended, lead; None when that is where
-    they began.
+    """One delta of the piece at `address` that leads where several, none a patch, each from where the one before ended, lead; None when that
+    is where they began.
 
     Raises DamagedImage when they do not follow one another, HostileImage.
     """
@@ -136,7 +136,7 @@ def _rows(deltas: Sequence[Delta | Words], pages: Indexes, moved: Flags, where: 
         if isinstance(delta, Words):
             data.reshape(-1).view(np.uint64)[np.frombuffer(delta.places, "<u4")] ^= np.frombuffer(delta.words, np.uint64)
         else:
-            delta.xor_into(data, where)
+            delta.apply_to(data, where)
     rows = data[pages]
     kept = rows.view(np.uint64).any(axis=1) | moved
     return kept, *codec.pack(rows if kept.all() else np.ascontiguousarray(rows[kept]))

@@ -13,16 +13,16 @@ from vcsimg.delta.hashes import fold, shortened
 from vcsimg.errors import DamagedImage, HostileImage
 from vcsimg.image.pages import Flags, Piece
 from vcsimg.image.units import PAGE_SHIFT, PIECE_SHIFT
-from vcsimg.store.layout import parse_blob_name
+from vcsimg.store.layout import KEY, PATCH, parse_blob_name
 from vcsimg.store.objects import BLOB, Entry, Objects, Oid
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One blob of a chain: the version that it leads to, and its id."""
+    """One blob of a chain: the version that it leads to, its kind, and its id."""
 
     version: int
-    key: bool
+    kind: str
     oid: Oid
 
 
@@ -35,8 +35,8 @@ def links(entries: Mapping[str, Entry], where: str) -> list[Link]:
             raise HostileImage(where, f"{name!r} does not belong to a chain")
         found.append(Link(parsed[0], parsed[1], entry.oid))
     found.sort(key=lambda link: link.version)
-    if not found or not found[0].key or any(link.key for link in found[1:]):
-        raise HostileImage(where, "a chain is one keyframe and the deltas after it")
+    if not found or found[0].kind != KEY or any(link.kind == KEY for link in found[1:]):
+        raise HostileImage(where, "a chain is one keyframe and the deltas or patches after it")
     if any(one.version == two.version for one, two in pairwise(found)):
         raise HostileImage(where, "two deltas lead to one version")
     return found
@@ -50,8 +50,10 @@ def read_delta(objects: Objects, link: Link, number: int, where: str, *, verify:
     delta = parse(objects.read(link.oid, BLOB, where, verify=verify), where)
     if delta.address != number << PIECE_SHIFT:
         raise HostileImage(where, f"a blob of the piece at {delta.address:#x}")
-    if link.key and not delta.is_key:
+    if link.kind == KEY and not delta.is_key:
         raise HostileImage(where, "its keyframe leads from other content")
+    if delta.is_patch != (link.kind == PATCH):
+        raise HostileImage(where, "a patch is named as one, and nothing else is")
     return delta
 
 
@@ -72,7 +74,7 @@ def rebuild(deltas: Sequence[Delta], state: PieceState, where: str) -> Piece:
     piece = Piece.empty()
     named = np.zeros(len(piece.own), bool)
     for place, delta in enumerate(deltas):
-        delta.xor_into(piece.data, where, zeros=place == 0)
+        delta.apply_to(piece.data, where, zeros=place == 0)
         named[delta.pages] = True
     verify(piece, state, named, where)
     piece.own[:] = state.own

@@ -6,7 +6,7 @@ import re
 
 from vcsimg.image.units import PIECE_SHIFT
 
-FORMAT = 1
+FORMAT = 2
 FORMAT_TEXT = f"vcsimg {FORMAT}\n".encode()
 
 NOT_SECTIONS = frozenset({"map", "mapped", "threads", "memory", "unreadable"})
@@ -15,7 +15,7 @@ NOT_SECTIONS = frozenset({"map", "mapped", "threads", "memory", "unreadable"})
 _HIGH = re.compile(r"(?:0|[1-9a-f][0-9a-f]{0,7})\Z")
 _DIGIT = re.compile(r"[0-9a-f]\Z")
 _EVEN = re.compile(r"[02468ace]\Z")
-_BLOB = re.compile(r"([0-9a-f]{8})\.(key|xor)\Z")
+_BLOB = re.compile(r"([0-9a-f]{8})\.(key|xor|patch)\Z")
 _SECTION = re.compile(r"[a-z][a-z0-9_-]*\Z")
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}\Z")
 
@@ -38,15 +38,19 @@ def piece_number(names: tuple[str, ...]) -> int | None:
     return int(names[0] + names[1] + names[2] + names[3], 16) >> (PIECE_SHIFT - 20)
 
 
-def blob_name(version: int, key: bool) -> str:
-    """The name of a keyframe or delta."""
-    return f"{version:08x}.{'key' if key else 'xor'}"
+KEY, XOR, PATCH = "key", "xor", "patch"
+"""What a blob of a chain is: the content itself, or what leads to it, both ways or forward only."""
 
 
-def parse_blob_name(name: str) -> tuple[int, bool] | None:
-    """(version, is keyframe), or None when it is no name of a blob."""
+def blob_name(version: int, kind: str) -> str:
+    """The name of a keyframe, delta or patch."""
+    return f"{version:08x}.{kind}"
+
+
+def parse_blob_name(name: str) -> tuple[int, str] | None:
+    """(version, kind), or None when it is no name of a blob."""
     found = _BLOB.match(name)
-    return (int(found[1], 16), found[2] == "key") if found else None
+    return (int(found[1], 16), found[2]) if found else None
 
 
 def is_section(name: str) -> bool:
@@ -65,5 +69,15 @@ def file_path(sha256: str) -> tuple[str, str, str]:
 
 
 def chunk_name(index: int) -> str:
-    """The name of the index-th 2 MiB of a mapped file."""
+    """The name of the index-th 2 MiB of a file."""
     return f"{index:08d}.zst"
+
+
+def chunk_directory(index: int) -> str:
+    """The name of the index-th 2 MiB of a file, where they are a directory of parts."""
+    return f"{index:08d}"
+
+
+def part_name(index: int) -> str:
+    """The name of the index-th part of a chunk."""
+    return f"{index:02d}.zst"

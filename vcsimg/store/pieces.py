@@ -14,7 +14,7 @@ from vcsimg.image.pages import Bytes2D, Flags, Indexes, PieceChange
 from vcsimg.image.region import RegionMap
 from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHIFT, PIECE_SIZE
 from vcsimg.store import chain as chains
-from vcsimg.store.layout import blob_name
+from vcsimg.store.layout import KEY, PATCH, XOR, blob_name
 from vcsimg.store.objects import BLOB, Objects, Oid, object_id
 from vcsimg.store.pack import PackEntry, pack_entry
 from vcsimg.store.policy import Merge, Rebase, Weighed, plan
@@ -84,7 +84,7 @@ class Encoder:
         where = self._at(number)
         deltas = [chains.read_delta(self._objects, link, number, where, verify=True) for link in links]
         weighed = [
-            Weighed(link.version, link.key, link.oid, len(delta.payload) + 6 * len(delta.pages) + 32, *_counted(delta))
+            Weighed(link.version, link.kind, link.oid, len(delta.payload) + 6 * len(delta.pages) + 32, *_counted(delta))
             for link, delta in zip(links, deltas, strict=True)
         ]
         return Chain(weighed, chains.check_state(deltas, where))
@@ -148,12 +148,17 @@ class Encoder:
         where = self._at(number)
         if isinstance(due, Merge):
             run = chain.links[due.first : due.last]
-            kept = [chain.words.pop(link.version, None) for link in run]
-            parts = [words or self._delta(link, number) for words, link in zip(kept, run, strict=True)]
-            merged = merge(parts, number << PIECE_SHIFT, where)
+            if any(link.kind == PATCH for link in run):
+                merged = self._merged_contents(chain.links, due, number)
+            else:
+                kept = [chain.words.get(link.version) for link in run]
+                parts = [words or self._delta(link, number) for words, link in zip(kept, run, strict=True)]
+                merged = merge(parts, number << PIECE_SHIFT, where)
+            for link in run:
+                chain.words.pop(link.version, None)
             tail = chain.links[due.last :]
             del chain.links[due.first :]
-            result.remove += [blob_name(link.version, link.key) for link in run]
+            result.remove += [blob_name(link.version, link.kind) for link in run]
             if merged is not None:
                 self._append(chain, result, run[-1].version, merged, key=False)
             chain.links += tail
@@ -164,21 +169,34 @@ class Encoder:
                 raise DamagedImage(where, "its chain does not lead to the content that was captured last")
             piece = chains.rebuild(deltas, before, where)
             version = chain.links[-1].version
-            result.remove += [blob_name(link.version, link.key) for link in chain.links]
+            result.remove += [blob_name(link.version, link.kind) for link in chain.links]
             chain.links.clear()
             chain.words.clear()
             self._append(chain, result, version, keyframe(number << PIECE_SHIFT, before.own, piece.data, before), key=True)
 
+    def _merged_contents(self, links: list[Weighed], due: Merge, number: int) -> Delta | None:
+        """A merge by what the run leads from and to, since patches do not compose."""
+        where = self._at(number)
+        deltas = self._deltas(links[: due.last], number)
+        state = chains.check_state(deltas[: due.first], where)
+        before = chains.rebuild(deltas[: due.first], state, where)
+        after = chains.rebuild(deltas, chains.check_state(deltas, where), where)
+        pages = np.unique(np.concatenate([delta.pages for delta in deltas[due.first :]]))
+        return encode(
+            number << PIECE_SHIFT, pages, before.data[pages], before.own[pages], after.data[pages], after.own[pages], state
+        )
+
     def _append(self, chain: Chain, result: Encoded, version: int, delta: Delta, *, key: bool) -> None:
         data = self._objects.seal(delta.bytes())
+        kind = KEY if key else PATCH if delta.is_patch else XOR
         if delta.few is not None and not key and (words := words_of(delta, self._where)) is not None:
             chain.words[version] = words
-        blob = NewBlob(blob_name(version, key), object_id(BLOB, data), pack_entry(BLOB, data, stored=True))
-        chain.links.append(Weighed(version, key, blob.oid, len(data), *_counted(delta)))
+        blob = NewBlob(blob_name(version, kind), object_id(BLOB, data), pack_entry(BLOB, data, stored=True))
+        chain.links.append(Weighed(version, kind, blob.oid, len(data), *_counted(delta)))
         result.blobs.append(blob)
 
     def _delta(self, link: Weighed, number: int) -> Delta:
-        return chains.read_delta(self._objects, chains.Link(link.version, link.key, link.oid), number, self._at(number))
+        return chains.read_delta(self._objects, chains.Link(link.version, link.kind, link.oid), number, self._at(number))
 
     def _deltas(self, links: list[Weighed], number: int) -> list[Delta]:
         return [self._delta(link, number) for link in links]

@@ -26,11 +26,11 @@ _LEAST = 8 << 10
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """A link of a chain as the policy sees it: the version that it leads to, its id, bytes, pages named, and how many of them
+    """A link of a chain as the policy sees it: the version that it leads to, its kind, its id, bytes, pages named, and how many of them
     had no own content before."""
 
     version: int
-    key: bool
+    kind: str
     oid: Oid
     size: int
     pages: int

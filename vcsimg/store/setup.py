@@ -22,6 +22,7 @@ _ATTRIBUTES = """\
 # Blobs of memory: shown by `vcsimg textconv`; compressed already, so git need not look for deltas among them.
 *.key diff=vcsimg -delta
 *.xor diff=vcsimg -delta
+*.patch diff=vcsimg -delta
 *.zst binary -delta
 """
 

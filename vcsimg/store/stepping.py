@@ -12,6 +12,7 @@ from vcsimg.delta.hashes import fold, shortened
 from vcsimg.errors import DamagedImage
 from vcsimg.image.pages import Piece
 from vcsimg.store import chain as chains
+from vcsimg.store.layout import KEY, PATCH
 from vcsimg.store.objects import Objects
 from vcsimg.store.source import StoredPieces
 
@@ -76,21 +77,24 @@ class HeldPieces:
         if len(new) > len(old) and new[: len(old)] == old:
             return [(chains.read_delta(self._objects, link, number, where), True) for link in new[len(old) :]]
         if len(old) > len(new) > 0 and old[: len(new)] == new:
-            return [(chains.read_delta(self._objects, link, number, where), False) for link in reversed(old[len(new) :])]
+            back = old[len(new) :]
+            if any(link.kind == PATCH for link in back):
+                return None
+            return [(chains.read_delta(self._objects, link, number, where), False) for link in reversed(back)]
         if not new:
             return None
         # One of the chains was merged or re-based: the newest delta of the later one still leads between neighbours.
         last = chains.read_delta(self._objects, new[-1], number, where)
-        if not new[-1].key and last.before == state:
+        if new[-1].kind != KEY and last.before == state:
             return [(last, True)]
         ours = chains.read_delta(self._objects, old[-1], number, where)
-        if not old[-1].key and ours.before == last.after:
+        if old[-1].kind != KEY and not ours.is_patch and ours.before == last.after:
             return [(ours, False)]
         return None
 
 
 def apply(piece: Piece, state: int, delta: Delta, where: str, *, forward: bool) -> int:
-    """Apply a delta to a piece in place, forward or backward. Returns the state reached. Raises DamagedImage.
+    """Apply a delta to a piece in place, forward or (not a patch) backward. Returns the state reached. Raises DamagedImage.
 
     Every page that changes is verified, before and after: what comes out is what was captured.
     """
@@ -100,7 +104,7 @@ def apply(piece: Piece, state: int, delta: Delta, where: str, *, forward: bool) 
         raise DamagedImage(where, "a delta leads from other content")
     rows = piece.data[delta.pages]
     gone = page_hashes(rows[own], delta.pages[own])
-    rows ^= delta.rows(where)
+    rows = delta.after_rows(rows, where)
     came = page_hashes(rows[then], delta.pages[then])
     reached = state ^ fold(gone) ^ fold(came)
     if reached != end or rows[~then].any() or (forward and not np.array_equal(shortened(came), delta.hashes)):

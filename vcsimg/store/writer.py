@@ -22,7 +22,7 @@ from vcsimg.image.snapshot import Process, Snapshot
 from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE, PIECE_SHIFT, PIECE_SIZE
 from vcsimg.store import chain as chains
 from vcsimg.store import text
-from vcsimg.store.files import store_file
+from vcsimg.store.files import FileWriter
 from vcsimg.store.layout import DEPTH, FORMAT_TEXT, file_path, is_section, piece_number, piece_path
 from vcsimg.store.load import Loader
 from vcsimg.store.objects import BLOB, TREE, Entry, Objects, Oid, object_id
@@ -67,6 +67,9 @@ class Writer:
         self._text: dict[tuple[str, ...], object] = {}
         self._regions: dict[int, RegionMap] = {}
         self._files: dict[str, Oid] = {}
+        self._contents = FileWriter()
+        self._present: set[Oid] | None = None
+        """Blobs that the capture before the first has in files/: those that follow know their parts by their keys."""
         self._pool: ThreadPoolExecutor | None = None
 
     def close(self) -> None:
@@ -78,10 +81,9 @@ class Writer:
     def write(self, snapshot: Snapshot, pack: PackWriter, find_file: FindFile) -> tuple[Oid, Counts]:
         """Add the objects of a capture to a pack. Returns the id of its tree. Raises DamagedImage, HostileImage."""
         counts = Counts()
-        if self._root is None:
-            self._put(pack, ("format",), FORMAT_TEXT)
-        else:
+        if self._root is not None:
             Loader(self._objects, self._root, self._where).check_format()
+        self._put(pack, ("format",), FORMAT_TEXT)
         whole = snapshot.base is None
         self._text_file(pack, ("host",), snapshot.host, format_records)
         self._text_file(pack, ("tree",), snapshot.processes, text.format_processes)
@@ -93,7 +95,7 @@ class Writer:
         for process in snapshot.processes:
             self._memory(process, pack, counts, whole=whole)
             self._process(process, pack)
-        self._mapped_files(snapshot, pack, find_file)
+        self._file_contents(snapshot, pack, find_file)
         tree = self._tree.write(lambda data: pack.add(TREE, data))
         self._root = tree
         return tree, counts
@@ -266,34 +268,56 @@ class Writer:
             self._keep(pid, number, encoded, pack)
             _count(counts, pid, before, number, encoded.pages)
 
-    # Mapped files
+    # Files
 
-    def _mapped_files(self, snapshot: Snapshot, pack: PackWriter, find_file: FindFile) -> None:
+    def _file_contents(self, snapshot: Snapshot, pack: PackWriter, find_file: FindFile) -> None:
         wanted = {file.sha256 for process in snapshot.processes for file in process.mapped if file.sha256 is not None}
         for process in snapshot.processes:
             # Files that no path leads to: deleted ones, and those of memfd_create(2).
             wanted.update(filter(None, (record.get("content") for record in process.section("files"))))
+            wanted.update(filter(None, (record.get("sha256") for record in process.section("contents"))))
+        if self._present is None:
+            self._present = set(self._blobs_below(("files",)))
         for fan in self._tree.names(("files",)):
             for sha256 in self._tree.names(("files", fan)):
                 if sha256 not in wanted:
                     self._tree.remove(("files", fan, sha256))
+        self._contents.begin()
         for sha256 in sorted(wanted):
             path = file_path(sha256)
-            if self._tree.get(path) is not None:
-                continue
-            oid = self._files.get(sha256) or find_file(sha256)
             content = snapshot.files.get(sha256)
+            if self._tree.get(path) is not None:
+                self._contents.keep(content)
+                continue
+            oid = self._files.get(sha256)
+            if oid is None and (content is None or content.parts is None):
+                oid = find_file(sha256)
             if oid is None and content is not None:
-                oid = store_file(
+                oid = self._contents.store(
                     content,
-                    lambda data, stored: pack.add(BLOB, self._objects.seal(data), stored=stored),
+                    lambda data, stored: self._add_once(pack, data, stored=stored),
                     lambda data: pack.add(TREE, data),
                 )
                 if oid is None and snapshot.facts is not None:
                     snapshot.facts.notes.append(f"mapped file {sha256[:12]} changed while it was stored: its content is missing")
             if oid is not None:
-                self._files[sha256] = oid
+                if content is None or content.parts is None:
+                    self._files[sha256] = oid  # of the others there are ever new ones
                 self._tree.set(path, Entry(True, oid))
+
+    def _blobs_below(self, path: tuple[str, ...]) -> Iterator[Oid]:
+        node = self._tree.node(path)
+        for name, entry in list(node.entries.items()) if node is not None else ():
+            if entry.is_tree:
+                yield from self._blobs_below((*path, name))
+            else:
+                yield entry.oid
+
+    def _add_once(self, pack: PackWriter, data: bytes, *, stored: bool) -> Oid:
+        """Add a blob, unless the capture before has it."""
+        data = self._objects.seal(data)
+        oid = object_id(BLOB, data)
+        return oid if oid in (self._present or ()) else pack.add(BLOB, data, stored=stored, oid=oid)
 
 
 def _touched(before: RegionMap, after: RegionMap) -> set[int]:

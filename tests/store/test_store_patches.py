@@ -1,0 +1,90 @@
+"""Content that moves about within a piece: patches instead of XORs, which lead forward only."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from store_model import BASE, Model, own_pages
+
+from vcsimg.store import Repository
+from vcsimg.store.layout import FORMAT
+
+Captures = list[tuple[str, dict[int, bytes]]]
+SIZE = 256 << 10
+
+
+@pytest.fixture
+def moved(repo: Repository) -> Captures:
+    """Forty captures of incompressible content that shifts by a few bytes at each third, and has a counter."""
+    rng = random.Random(8)
+    model = Model()
+    content = rng.randbytes(SIZE)
+    captures = []
+    for step in range(40):
+        if step % 3 == 0:
+            place = rng.randrange(SIZE // 4)
+            content = (content[:place] + rng.randbytes(rng.randrange(1, 30)) + content[place:])[:SIZE]
+            model.write(BASE, content)
+        model.write(BASE + SIZE + 4096, step.to_bytes(8, "little"))
+        captures.append((model.capture(repo), model.content()))
+    return captures
+
+
+def _names(repo: Repository, commit: str) -> list[str]:
+    return repo.show(commit, "proc/4242/memory/7f12/3/4/4").decode().split()
+
+
+def test_content_that_moves_costs_little(repo: Repository, moved: Captures, git: Callable[..., str]) -> None:
+    """A shift changes a quarter of a megabyte, and its patch is not a tenth of that; every capture comes back, and git has no complaint."""
+    patches = [name for commit, _ in moved for name in _names(repo, commit) if name.endswith(".patch")]
+    assert patches
+    commit = next(commit for commit, _ in moved if _names(repo, commit)[-1].endswith(".patch"))
+    name = _names(repo, commit)[-1]
+    assert len(repo.show(commit, f"proc/4242/memory/7f12/3/4/4/{name}")) < SIZE // 10
+    for commit, pages in moved:
+        assert own_pages(repo.load(commit)) == pages
+    git("fsck", "--full", "--strict")
+    assert repo.fsck().findings == []
+
+
+def test_chains_with_patches_are_merged(repo: Repository, moved: Captures) -> None:
+    assert max(len(_names(repo, commit)) for commit, _ in moved) < 35
+
+
+def test_walking_over_patches(repo: Repository, moved: Captures) -> None:
+    """Forward by each patch; back over one, the piece is rebuilt; jumps arrive too."""
+    walker = repo.walker(moved[0][0])
+    own_pages(walker.snapshot)
+    rebuilt = 0
+    for commit, pages in moved[1:]:
+        assert own_pages(walker.move(commit)) == pages
+        rebuilt += walker.rebuilt
+    assert not rebuilt
+    for commit, pages in reversed(moved[:-1]):
+        assert own_pages(walker.move(commit)) == pages
+        rebuilt += walker.rebuilt
+    assert rebuilt
+    rng = random.Random(9)
+    for _ in range(20):
+        commit, pages = rng.choice(moved)
+        assert own_pages(walker.move(commit)) == pages
+
+
+def test_another_writer_goes_on(repo: Repository, moved: Captures) -> None:
+    """One that reads the chain from the repository, patches and all."""
+    model = Model()
+    model.tip, model.pages, model.stored = moved[-1][0], dict(moved[-1][1]), dict(moved[-1][1])
+    model.count = len(moved)
+    with Repository.open(repo.path, sync="none") as again:
+        for step in range(20):
+            model.write(BASE + 100, step.to_bytes(8, "little"))
+            commit = model.capture(again)
+            assert own_pages(again.load(commit)) == model.content()
+
+
+def test_the_format_says_so(repo: Repository, moved: Captures) -> None:
+    """Older versions of vcsimg do not know patches: they are told that this is newer than they are."""
+    assert FORMAT == 2
+    assert repo.show(moved[-1][0], "format") == b"vcsimg 2\n"
