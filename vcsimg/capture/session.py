@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vcsimg.capture.farewell import Farewell
 from vcsimg.capture.files import FileTable
+from vcsimg.capture.open_files import LIMIT, OpenFiles
 from vcsimg.capture.state import TreeState, host_records
 from vcsimg.capture.target import ENGINES, ProcessCapture
 from vcsimg.errors import ProcessError, VcsimgError
@@ -24,13 +25,15 @@ from vcsimg.process import HeldProcess, find_code_early, hold, hold_tree
 @dataclass(frozen=True)
 class Options:
     """What the user may choose. `exclude`: shell patterns for names of regions that are not captured. `files`: keep the contents
-    of mapped files. `scratch`: a folder for a file of the size of the process that has no name. `kill`: end what was captured when it is
-    stored, without that it runs again (see farewell.py)."""
+    of mapped files. `file_content`: bytes up to which the content of a file that is open for writing is kept. `scratch`: a folder for a
+    file of the size of the process that has no name. `kill`: end what was captured when it is stored, without that it runs again (see
+    farewell.py)."""
 
     scratch: Path
     engine: str = "auto"
     tree: bool = False
     files: bool = True
+    file_content: int = LIMIT
     exclude: Sequence[str] = ()
     timeout: float = 5.0
     kill: bool = False
@@ -58,6 +61,7 @@ class Session:
         self._captures: dict[int, ProcessCapture] = {}
         self._bases: dict[int, Process] = {}
         self._files = FileTable()
+        self._open_files = OpenFiles(options.scratch, options.file_content)
 
     def __enter__(self) -> Session:
         return self
@@ -71,12 +75,14 @@ class Session:
         self._in_step = True
         for capture in self._captures.values():
             capture.stored()
+        self._open_files.stored()
 
     def close(self) -> None:
         """Stop following: the processes keep nothing of us."""
         for capture in self._captures.values():
             capture.close()
         self._captures.clear()
+        self._open_files.close()
 
     @contextmanager
     def capture(self) -> Iterator[Snapshot]:
@@ -103,6 +109,7 @@ class Session:
                 tree.read_held(helds)
                 for held in helds:
                     self._captures[held.pid].secure_memory(held, self.options.engine)
+                self._secure_open_files([held.pid for held in helds])
                 if farewell is not None:
                     kept = endings.enter_context(holds.pop_all())  # they stay held
             pause += max(held.pause or time.monotonic() - held.stopped_at for held in helds)
@@ -139,7 +146,9 @@ class Session:
     def _prepare(self) -> float:
         """Everything that can be done while the processes run. Returns seconds that they were stopped for it."""
         pause = 0.0
-        for pid in [self.pid, *(procfs.descendants(self.pid) if self.options.tree else ())]:
+        pids = [self.pid, *(procfs.descendants(self.pid) if self.options.tree else ())]
+        self._open_files.prepare(pids)
+        for pid in pids:
             try:
                 capture = self._captures.get(pid) or self._add(pid, self._bases.pop(pid, None))
                 find_code_early(pid)
@@ -156,6 +165,13 @@ class Session:
                 if left is not None:
                     left.close()
         return pause
+
+    def _secure_open_files(self, pids: Iterable[int]) -> None:
+        captures = {pid: self._captures[pid] for pid in pids}
+        self._open_files.secure(
+            {pid: capture.descriptors for pid, capture in captures.items()},
+            {pid: capture.written_files for pid, capture in captures.items()},
+        )
 
     @contextmanager
     def _held(self) -> Iterator[list[HeldProcess]]:
@@ -178,18 +194,24 @@ class Session:
         )
         processes = []
         files: dict[str, FileContent] = {}
+        kept, unsaved, open_files = self._open_files.finish()
         for pid, parent in parents.items():
             capture = self._captures[pid]
             process, contents = capture.finish(parent)
             assert process.changes is not None
-            processes.append(replace(process, changes=_counted(process.changes, capture, facts)))
+            state = {
+                **process.state,
+                "contents": kept.get(pid, ()),
+                "unsaved": (*process.section("unsaved"), *unsaved.get(pid, ())),
+            }
+            processes.append(replace(process, changes=_counted(process.changes, capture, facts), state=state))
             files.update(contents)
         facts.monotonic = self._captures[self.pid].monotonic
         facts.engine = "+".join(sorted({part for capture in self._captures.values() for part in capture.engine.split("+")}))
         return Snapshot(
             processes=tuple(tree.finish(processes)),
             host=host_records(),
-            files=files if self.options.files else {},
+            files={**(files if self.options.files else {}), **open_files},
             base=self.base,
             facts=facts,
         )

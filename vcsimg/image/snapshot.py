@@ -20,6 +20,9 @@ GENERAL_REGISTERS = (
 
 Section = tuple[Record, ...]
 
+FILE_PART = 64 << 10
+"""Bytes: what is stored anew of a file in which one byte has changed."""
+
 
 @dataclass(frozen=True)
 class Thread:
@@ -82,12 +85,17 @@ class Process:
 
 @dataclass(frozen=True)
 class FileContent:
-    """Content of a mapped file, read when asked: `read(offset, length)` gives bytes [offset, offset + length)."""
+    """Content of a file, read when asked: `read(offset, length)` gives bytes [offset, offset + length).
+
+    `parts`, of a file that may grow or change from capture to capture: a key for each FILE_PART bytes, equal for equal bytes as long as the
+    capturing session lasts, so that the store need not ask for those that it has.
+    """
 
     sha256: str
     size: int
     build_id: str | None
     read: Callable[[int, int], bytes]
+    parts: tuple[bytes, ...] | None = None
 
 
 @dataclass

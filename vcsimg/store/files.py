@@ -1,4 +1,8 @@
-"""Contents of mapped files on their way into a capture: stored once, shared by content."""
+"""Contents of files on their way into a capture: stored once, shared by content.
+
+Mapped files hardly ever change, so they are cut in large chunks. Files that may change from capture to capture have smaller parts: those
+that the capture before has, too, are neither read nor written again.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,63 @@ from collections.abc import Callable, Iterator
 
 from vcsimg.delta.codec import pack_frame
 from vcsimg.image.records import Record, format_records
-from vcsimg.image.snapshot import FileContent
-from vcsimg.store.layout import chunk_name
+from vcsimg.image.snapshot import FILE_PART, FileContent
+from vcsimg.store.layout import chunk_directory, chunk_name, part_name
 from vcsimg.store.objects import Entry, Oid, format_tree
 from vcsimg.store.source import CHUNK
 
+Parts = dict[bytes, Oid]
+"""Blobs of parts, by their keys (FileContent.parts)."""
 
-def store_file(content: FileContent, add: Callable[[bytes, bool], Oid], add_tree: Callable[[bytes], Oid]) -> Oid | None:
-    """Write a file's chunks and info with `add(data, stored)`. Returns the id of its directory.
 
-    None when the file has changed since its hash was taken: its content is gone.
-    """
+class FileWriter:
+    """Writes with `add(data, stored)` and `add_tree(data)`. It remembers the parts of the contents that the last capture had."""
+
+    def __init__(self) -> None:
+        self._known: Parts = {}
+        self._used: Parts = {}
+
+    def begin(self) -> None:
+        """A new capture."""
+        self._known, self._used = self._used, {}
+
+    def keep(self, content: FileContent | None) -> None:
+        """The capture has a content that is stored already."""
+        for key in content.parts or () if content is not None else ():
+            if key in self._known:
+                self._used[key] = self._known[key]
+
+    def store(self, content: FileContent, add: Callable[[bytes, bool], Oid], add_tree: Callable[[bytes], Oid]) -> Oid | None:
+        """Write a file's parts and info. Returns the id of its directory.
+
+        None when the file has changed since its hash was taken: its content is gone. Raises what reading it raises.
+        """
+        info = {"size": str(content.size), "sha256": content.sha256}
+        if content.build_id is not None:
+            info["build-id"] = content.build_id
+        entries = self._parts(content, add, add_tree) if content.parts is not None else _whole(content, add)
+        if entries is None:
+            return None
+        entries["info"] = Entry(False, add(format_records([Record("file", info)]), False))
+        return add_tree(format_tree(entries))
+
+    def _parts(self, content: FileContent, add: Callable[[bytes, bool], Oid], add_tree: Callable[[bytes], Oid]) -> dict[str, Entry]:
+        keys = content.parts or ()
+        chunks: dict[int, dict[str, Entry]] = {}
+        for index, key in enumerate(keys):
+            oid = self._used.get(key) or self._known.get(key)
+            if oid is None:
+                oid = add(pack_frame(content.read(index * FILE_PART, FILE_PART)), True)
+            self._used[key] = oid
+            chunk, part = divmod(index, CHUNK // FILE_PART)
+            chunks.setdefault(chunk, {})[part_name(part)] = Entry(False, oid)
+        if len(keys) == 1:
+            return {chunk_name(0): chunks[0][part_name(0)]}
+        return {chunk_directory(index): Entry(True, add_tree(format_tree(parts))) for index, parts in chunks.items()}
+
+
+def _whole(content: FileContent, add: Callable[[bytes, bool], Oid]) -> dict[str, Entry] | None:
+    """Chunks of a file; None if it has another hash."""
     entries = {}
     hasher = hashlib.sha256()
     size = 0
@@ -25,13 +75,7 @@ def store_file(content: FileContent, add: Callable[[bytes, bool], Oid], add_tree
         hasher.update(chunk)
         size += len(chunk)
         entries[chunk_name(index)] = Entry(False, add(pack_frame(chunk), True))
-    if hasher.hexdigest() != content.sha256 or size != content.size:
-        return None
-    info = {"size": str(size), "sha256": content.sha256}
-    if content.build_id is not None:
-        info["build-id"] = content.build_id
-    entries["info"] = Entry(False, add(format_records([Record("file", info)]), False))
-    return add_tree(format_tree(entries))
+    return entries if hasher.hexdigest() == content.sha256 and size == content.size else None
 
 
 def _chunks(content: FileContent) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from vcsimg.image.pages import ImageMemory, Piece
 from vcsimg.image.snapshot import CaptureFacts, Process
 from vcsimg.store import chain as chains
 from vcsimg.store import gitcommand, remotes
-from vcsimg.store.layout import chunk_name, file_path
+from vcsimg.store.layout import file_path
 from vcsimg.store.load import Loader
 from vcsimg.store.objects import Entry, Objects, Oid
 from vcsimg.store.rewrite import oldest_first
@@ -181,13 +181,11 @@ class Checker:
                     self._say(name, message)
 
     def _file(self, trees: Trees, sha256: str, entry: Entry, where: str) -> str | None:
-        """What is wrong with the content of a mapped file."""
+        """What is wrong with the content of a file."""
         try:
             files = StoredFiles(self._objects, trees, where)
             size = files.size(sha256)
-            names = trees.list(entry.oid).keys() if entry.is_tree else set()
-            wanted = {chunk_name(index) for index in range(((size or 0) + CHUNK - 1) // CHUNK)} | {"info"}
-            if size is None or names != wanted or trees.find(file_path(sha256)) != entry:
+            if size is None or trees.find(file_path(sha256)) != entry or set(_names(trees, entry)) != files.names(sha256):
                 return f"{where} files/{sha256}: it is not complete"
             hasher = hashlib.sha256()
             for offset in range(0, size, CHUNK):
@@ -204,3 +202,12 @@ class Checker:
             for line in (done.stdout + done.stderr).splitlines():
                 if line.strip():
                     self._say(None, f"git fsck: {line}")
+
+
+def _names(trees: Trees, entry: Entry) -> Iterator[tuple[str, ...]]:
+    """The paths of all files below a directory."""
+    for name, child in trees.list(entry.oid).items() if entry.is_tree else ():
+        if child.is_tree:
+            yield from ((name, *names) for names in _names(trees, child))
+        else:
+            yield (name,)

@@ -1,4 +1,4 @@
-"""Pieces and mapped files of a stored image, read when they are asked for."""
+"""Pieces and files of a stored image, read when they are asked for."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from vcsimg.errors import DamagedImage, HostileImage
 from vcsimg.image.pages import Piece
 from vcsimg.image.records import parse_records
 from vcsimg.image.region import RegionMap
+from vcsimg.image.snapshot import FILE_PART
 from vcsimg.image.units import PAGE_SHIFT, PIECE_SHIFT, PIECE_SIZE
 from vcsimg.store import chain
-from vcsimg.store.layout import DEPTH, chunk_name, file_path, piece_number, piece_path
+from vcsimg.store.layout import DEPTH, chunk_directory, chunk_name, file_path, part_name, piece_number, piece_path
 from vcsimg.store.objects import BLOB, Entry, Objects, Oid
 
 CHUNK = 2 << 20
@@ -129,7 +130,7 @@ class StoredPieces:
 
 
 class StoredFiles:
-    """Contents of mapped files in a capture: a FileSource. Keeps the last few chunks."""
+    """Contents of files in a capture: a FileSource. Keeps the last few chunks."""
 
     def __init__(self, objects: Objects, trees: Trees, where: str) -> None:
         self._objects = objects
@@ -173,12 +174,33 @@ class StoredFiles:
         key = (sha256, index)
         found = self._chunks.pop(key, None)
         if found is None:
-            where = f"{self._where} files/{sha256}/{chunk_name(index)}"
-            entry = self._trees.find((*file_path(sha256), chunk_name(index)))
-            if entry is None:
-                raise DamagedImage(where, "it is missing")
-            found = unpack_frame(self._objects.read(entry.oid, BLOB, where), size, where)
+            found = b"".join(self._blob((*file_path(sha256), *names), length) for names, length in self._blobs(sha256, index, size))
         self._chunks[key] = found
         if len(self._chunks) > _CACHED_CHUNKS:
             self._chunks.popitem(last=False)
         return found
+
+    def _blobs(self, sha256: str, index: int, size: int) -> list[tuple[tuple[str, ...], int]]:
+        """Names and sizes of what a chunk is stored as: one blob, or parts in a directory."""
+        directory = self._trees.find((*file_path(sha256), chunk_directory(index)))
+        if directory is None:
+            return [((chunk_name(index),), size)]
+        return [
+            ((chunk_directory(index), part_name(part)), min(FILE_PART, size - part * FILE_PART))
+            for part in range(-(-size // FILE_PART))
+        ]
+
+    def names(self, sha256: str) -> set[tuple[str, ...]]:
+        """Everything that belongs to the directory of a file, as names below it. Raises DamagedImage, HostileImage."""
+        size = self.size(sha256) or 0
+        found: set[tuple[str, ...]] = {("info",)}
+        for index in range(-(-size // CHUNK)):
+            found.update(names for names, _ in self._blobs(sha256, index, min(CHUNK, size - index * CHUNK)))
+        return found
+
+    def _blob(self, path: tuple[str, ...], size: int) -> bytes:
+        where = f"{self._where} {path[0]}/{'/'.join(path[2:])}"
+        entry = self._trees.find(path)
+        if entry is None:
+            raise DamagedImage(where, "it is missing")
+        return unpack_frame(self._objects.read(entry.oid, BLOB, where), size, where)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vcsimg.image.sections import (
+    contents,
     family,
     files,
     host,
@@ -58,6 +59,7 @@ SECTIONS: Mapping[str, tuple[type[Item], ...]] = {
         files.MessageQueue,
         files.QueueMessage,
     ),
+    "contents": (contents.Content,),
     "locks": (files.Lock,),
     "pipes": (pipes.Pipe, pipes.PipeData),
     "sockets": (

@@ -1,0 +1,487 @@
+"""Content of the files that processes have open: those that they can write to, and small ones.
+
+    prepare()   while they run: files that are new, or have other times than before, are read
+    secure()    while they are stopped: times are compared again; what has changed since is read if it is little
+    finish()    when they run again: the rest is read, and counts only if nothing shows a change since the stop
+
+The times of a file tell that it was written, with two exceptions. The kernel's clock for them advances in steps of up to 10 ms, so content
+that was read within a step of the last change is not trusted (git calls such files racily clean). And writing through a mapping need not
+change them: what is mapped to be written is therefore taken from the memory of the process, which is captured anyway.
+
+A log must not cost its size whenever a line is added. A file to which the processes can only append (O_APPEND) keeps its beginning: of it
+only the end is read in the stop.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from vcsimg.capture.file_copies import FileCopy, Scratch, key_of
+from vcsimg.capture.state.descriptors import O_ACCMODE, O_PATH, Descriptor
+from vcsimg.capture.state.paths import resolve
+from vcsimg.errors import ProcessChanged
+from vcsimg.image.region import Region
+from vcsimg.image.sections.contents import Content
+from vcsimg.image.sections.item import Item
+from vcsimg.image.sections.unsaved import Unsaved
+from vcsimg.image.snapshot import FILE_PART, FileContent, Section
+from vcsimg.image.versions import covers
+from vcsimg.kernel import procfs, statx
+from vcsimg.kernel.filesystems import Kind, kinds
+
+LIMIT = 64 << 20
+"""Bytes of one file that is open for writing, if nothing else is said."""
+
+_SMALL = 64 << 10
+"""Bytes of a file that is only read."""
+_ALL = 16
+"""So many times the limit for all files of a capture together."""
+_IN_THE_STOP = 4 << 20
+"""Bytes that are read while the processes are stopped, at about 4 GB/s."""
+_BLOCK = 1 << 20
+_TICK = 20_000_000
+"""Nanoseconds: twice the longest step of the kernel's clock for times of files (a jiffy with HZ=100)."""
+
+_REGULAR = 0o100000
+_TYPE = 0o170000
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+Key = tuple[str, int]
+"""Device and inode."""
+Signature = tuple[int, int, int]
+"""Size, mtime, ctime."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """A file as a process has it: `link` leads to it, `text` is its path. `region`: it is mapped to be written."""
+
+    pid: int
+    link: str
+    text: str
+    where: statx.Statx
+    written: bool
+    appended: bool
+    leased: bool
+    region: Region | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.where.device, self.where.inode
+
+    @property
+    def signature(self) -> Signature:
+        return self.where.size, self.where.mtime, self.where.ctime
+
+
+@dataclass
+class _Known:
+    """What is known of a file between captures. `copy` is right for the file with `signature` (None: with none); `settled`: a change after it
+    was read would show there. `steady`: all that the processes could do was to append. `reason`: it could not be read."""
+
+    copy: FileCopy
+    signature: Signature | None = None
+    settled: bool = False
+    steady: bool = False
+    reason: str = ""
+
+
+@dataclass
+class _Outcome:
+    """What becomes of a file in this capture. Its content is not saved for a `reason` (`noteworthy`: one that a user does not expect; none is
+    worth a record where it is `made_up` when it is read), or is `in_memory` of these processes, or is the copy when `parts` have been put into
+    it from part `first` on; `later`: when it has been read again."""
+
+    uses: list[_Use]
+    in_memory: frozenset[int] = frozenset()
+    made_up: bool = False
+    reason: str | None = None
+    noteworthy: bool = False
+    first: int = 0
+    parts: bytes | None = None
+    later: bool = False
+    content: FileContent | None = None
+
+    @property
+    def use(self) -> _Use:
+        return self.uses[0]
+
+    @property
+    def written(self) -> bool:
+        return any(use.written for use in self.uses)
+
+    @property
+    def appended(self) -> bool:
+        """All that the processes can do is to append."""
+        return _only_appended(self.uses)
+
+    @property
+    def mapped(self) -> bool:
+        """Some of it is mapped to be written."""
+        return any(use.region is not None for use in self.uses)
+
+    def fails(self, reason: str) -> None:
+        """It should have been saved, and cannot."""
+        self.reason, self.noteworthy = reason, self.written
+
+
+class OpenFiles:
+    """Of all processes of a session. `limit`: bytes of a file that is open for writing; 0: no contents are kept."""
+
+    def __init__(self, scratch: Path, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._scratch = Scratch(scratch)
+        self._known: dict[Key, _Known] = {}
+        self._mapped: set[Key] = set()
+        self._mounts: dict[int, Kind] = {}
+        self._outcomes: dict[Key, _Outcome] = {}
+        self._stopped_at = 0
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._scratch.close()
+        self._known.clear()
+        self._outcomes.clear()
+
+    def prepare(self, pids: Iterable[int]) -> None:
+        """While they run."""
+        if not self._limit:
+            return
+        found: dict[Key, list[_Use]] = {}
+        for pid in pids:
+            for use in _uses_of_running(pid):
+                found.setdefault(use.key, []).append(use)
+                if use.where.mount not in self._mounts:
+                    self._learn_mounts(use)
+        for key, uses in found.items():
+            if key in self._mapped or self._kind(uses[0]) is Kind.OTHER or self._unwanted(uses):
+                continue
+            known = self._known.get(key)
+            if known is None or not known.settled or known.signature != uses[0].signature:
+                known = self._read(uses[0])
+            known.steady = _only_appended(uses)
+
+    def secure(self, tables: Mapping[int, Iterable[Descriptor]], regions: Mapping[int, Sequence[Region]]) -> None:
+        """While they are stopped. `tables`: descriptors by process; `regions`: those through which they write to files."""
+        self._outcomes = {}
+        if not self._limit:
+            return
+        self._stopped_at = time.time_ns()
+        for use in _uses_of_stopped(tables, regions):
+            self._outcomes.setdefault(use.key, _Outcome([])).uses.append(use)
+        room = _IN_THE_STOP
+        total = _ALL * self._limit
+        self._mapped = set()
+        for key, outcome in self._outcomes.items():
+            outcome.in_memory = _in_memory(outcome)
+            if outcome.in_memory:
+                self._mapped.add(key)
+                continue
+            outcome.made_up = self._mounts.get(outcome.use.where.mount) is Kind.OTHER
+            outcome.reason = "it is made up when it is read" if outcome.made_up else self._unwanted(outcome.uses)
+            if outcome.reason is None and outcome.use.where.size > total:
+                outcome.reason = f"all files together have more than {_ALL * self._limit} bytes"
+            if outcome.reason is None:
+                total -= outcome.use.where.size
+                room -= self._secure(outcome, room)
+
+    def _unwanted(self, uses: Sequence[_Use]) -> str | None:
+        """Why a file is not to be read."""
+        size = uses[0].where.size
+        if any(use.leased for use in uses):
+            return "there is a lease on it, which reading it would break"
+        if any(use.written for use in uses):
+            return f"it has {size} bytes, and up to {self._limit} are kept (--file-content)" if size > self._limit else None
+        return f"it is only read, and has more than {_SMALL} bytes" if size > min(_SMALL, self._limit) else None
+
+    def _kind(self, use: _Use) -> Kind:
+        return self._mounts.get(use.where.mount, Kind.OTHER)
+
+    def _learn_mounts(self, use: _Use) -> None:
+        """What kind of file system each mount is; one that is detached, or that the kernel does not name, is not known."""
+        with suppress(OSError):
+            self._mounts.update(kinds(procfs.read(use.pid, "mountinfo")))
+        self._mounts.setdefault(use.where.mount, Kind.OTHER)
+
+    def _secure(self, outcome: _Outcome, room: int) -> int:
+        """Read what has changed, up to `room` bytes. Returns how many were read."""
+        use = outcome.use
+        known = self._known.get(use.key)
+        kind = self._mounts.get(use.where.mount)
+        size = use.where.size
+        if known is not None and known.reason:
+            outcome.fails(known.reason)
+            return 0
+        if known is not None and known.signature == use.signature and not outcome.mapped and (known.settled or kind is Kind.SERVED):
+            return 0
+        outcome.later = True
+        if kind is not Kind.LOCAL:
+            return 0  # it would wait for a server that may be held
+        first = 0
+        if known is not None and known.steady and outcome.appended and not outcome.mapped and size >= known.copy.size:
+            # One part more than needed: it shows whether the file was made anew.
+            first = max(0, known.copy.size // FILE_PART - 1)
+        if size - first * FILE_PART > room:
+            return 0
+        try:
+            with _opened(use) as fd:
+                data = _read_at_once(fd, first * FILE_PART, size)
+        except OSError:
+            return 0  # finish() will tell
+        if first and known is not None and key_of(data[:FILE_PART]) != known.copy.keys[first]:
+            return len(data)
+        outcome.first, outcome.parts, outcome.later = first, data, False
+        return len(data)
+
+    def finish(self) -> tuple[dict[int, Section], dict[int, Section], dict[str, FileContent]]:
+        """When they run again: the records of each process, what it has that is not saved, and the contents by sha256."""
+        contents: dict[str, FileContent] = {}
+        sections: dict[int, list[Item]] = {}
+        unsaved: dict[int, list[Item]] = {}
+        for key in self._known.keys() - self._outcomes.keys():
+            del self._known[key]
+        for key, outcome in self._outcomes.items():
+            if outcome.reason is None and not outcome.in_memory:
+                self._complete(outcome)
+            if outcome.content is None:
+                self._known.pop(key, None)
+            else:
+                contents[outcome.content.sha256] = outcome.content
+            if outcome.made_up or (outcome.reason is not None and not outcome.written):
+                continue
+            for use in {use.pid: use for use in reversed(outcome.uses)}.values():
+                sections.setdefault(use.pid, []).append(_record(use, outcome))
+            if outcome.noteworthy:
+                lost = Unsaved(f"content of {outcome.use.text}", outcome.reason or "")
+                unsaved.setdefault(outcome.use.pid, []).append(lost)
+        return _records(sections), _records(unsaved), contents
+
+    def _complete(self, outcome: _Outcome) -> None:
+        use = outcome.use
+        known = self._known.get(use.key)
+        if outcome.later:
+            known = self._read_later(outcome)
+        elif outcome.parts is not None:
+            known = known or self._new(use)
+            known.copy.replace(outcome.first, _cut(memoryview(outcome.parts)))
+            known.signature = use.signature
+            known.settled = use.where.ctime < self._stopped_at - _TICK
+        if outcome.reason is None and known is not None:
+            outcome.content = known.copy.content(_Again(use, known.copy.keys).read)
+
+    def _read_later(self, outcome: _Outcome) -> _Known | None:
+        """Read a file when the processes run again: its content is that of the stop if nothing shows a change since."""
+        use = outcome.use
+        if use.where.mount not in self._mounts:
+            self._learn_mounts(use)
+        kind = self._kind(use)
+        if kind is not Kind.LOCAL:
+            outcome.made_up = kind is Kind.OTHER
+            outcome.fails("it was written while it was copied")
+            outcome.noteworthy &= not outcome.made_up
+            return None
+        if outcome.mapped:
+            outcome.fails("a part of it is mapped to be written, and it is too large to be read while the process is stopped")
+            return None
+        before = self._known.get(use.key)
+        same = before.copy.keys if before is not None and before.signature == use.signature else None
+        steady = before is None or before.steady
+        known = self._read(use, use.where.size)
+        if known.reason:
+            outcome.fails(known.reason)
+            return None
+        settled = use.where.ctime < self._stopped_at - _TICK
+        unchanged = known.signature == use.signature and (settled or known.copy.keys == same)
+        extended = outcome.appended and steady and known.copy.size == use.where.size
+        if not (unchanged or extended):
+            outcome.fails("it was written while it was copied")
+        return known
+
+    def stored(self) -> None:
+        """The capture was committed."""
+        for known in self._known.values():
+            known.copy.stored()
+        self._scratch.clear()
+
+    def _new(self, use: _Use) -> _Known:
+        known = self._known[use.key] = _Known(FileCopy(self._scratch))
+        return known
+
+    def _read(self, use: _Use, size: int | None = None) -> _Known:
+        """Read a file as it is now: all of it, or its first bytes. What prevents it is noted as the reason."""
+        known = self._known.get(use.key) or self._new(use)
+        known.reason = ""
+        known.signature = None
+        try:
+            with _opened(use) as fd:
+                began = time.time_ns()
+                before = _signature(fd)
+                known.copy.replace(0, _parts(fd, min(size if size is not None else before[0], self._limit)))
+                after = _signature(fd)
+        except OSError as error:
+            known.reason = f"it cannot be read: {error.strerror}"
+            return known
+        if before == after and known.copy.size == before[0]:
+            known.signature = after
+        known.settled = after[2] < began - _TICK
+        return known
+
+
+class _Again:
+    """Reads parts again that the store had, and does not know any more."""
+
+    def __init__(self, use: _Use, keys: Sequence[bytes]) -> None:
+        self._use = use
+        self._keys = tuple(keys)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Raises ProcessChanged when they are other ones by now."""
+        try:
+            with _opened(self._use) as fd:
+                data = os.pread(fd, length, offset)
+        except OSError:
+            data = b""
+        if len(data) != length or key_of(data) != self._keys[offset // FILE_PART]:
+            raise ProcessChanged(self._use.pid, f"its file {self._use.text} changed while it was being captured")
+        return data
+
+
+def _uses_of_running(pid: int) -> Iterator[_Use]:
+    """Most descriptors of large servers are sockets, of which no more than the link is read."""
+    folder = f"/proc/{pid}/fd"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        link = f"{folder}/{name}"
+        try:
+            text = os.readlink(link)
+            if not text.startswith("/") or text.startswith("/memfd:"):
+                continue
+            where = statx.statx(link)
+            if where.mode & _TYPE != _REGULAR or not where.links:
+                continue
+            with open(f"/proc/{pid}/fdinfo/{name}", "rb") as file:
+                info = file.read()
+        except OSError:
+            continue  # closed meanwhile
+        flags = int(info[info.index(b"flags:\t") + 7 :].split(None, 1)[0], 8)
+        if not flags & O_PATH:
+            yield _use(pid, link, text, where, flags, leased=b"LEASE" in info)
+
+
+def _uses_of_stopped(tables: Mapping[int, Iterable[Descriptor]], regions: Mapping[int, Sequence[Region]]) -> Iterator[_Use]:
+    for pid, table in tables.items():
+        for descriptor in table:
+            if descriptor.type != "regular" or descriptor.flags & O_PATH or not descriptor.where.links:
+                continue
+            link = f"/proc/{pid}/fd/{descriptor.fd}"
+            leased = b"LEASE" in descriptor.info
+            yield _use(pid, link, descriptor.text, descriptor.where, descriptor.flags, leased=leased)
+    for pid, mapped in regions.items():
+        for region in mapped:
+            link = f"/proc/{pid}/root{region.name}"
+            try:
+                where = statx.statx(link)
+            except OSError:
+                continue
+            if where.inode == region.inode and where.mode & _TYPE == _REGULAR:
+                yield _Use(pid, link, region.name, where, True, False, False, region)
+
+
+def _use(pid: int, link: str, text: str, where: statx.Statx, flags: int, *, leased: bool) -> _Use:
+    written = flags & O_ACCMODE != os.O_RDONLY
+    return _Use(pid, link, text, where, written, written and bool(flags & os.O_APPEND), leased)
+
+
+def _only_appended(uses: Iterable[_Use]) -> bool:
+    return all(use.appended or not use.written for use in uses)
+
+
+def _in_memory(outcome: _Outcome) -> frozenset[int]:
+    """The processes that have mapped all of the file to write to it."""
+    regions: dict[int, list[Region]] = {}
+    for use in outcome.uses:
+        if use.region is not None:
+            regions.setdefault(use.pid, []).append(use.region)
+    size = outcome.use.where.size
+    return frozenset(pid for pid, mapped in regions.items() if covers(sorted(mapped, key=lambda region: region.offset), size))
+
+
+@contextmanager
+def _opened(use: _Use) -> Iterator[int]:
+    """The file, for reading. Raises OSError; FileNotFoundError where it is another one."""
+    try:
+        fd = os.open(use.link, _FLAGS | os.O_NOATIME)
+    except PermissionError:
+        fd = os.open(use.link, _FLAGS)  # it is another user's
+    try:
+        where = statx.parse(statx.statx_raw("", fd))
+        if (where.device, where.inode) != use.key:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), use.link)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _signature(fd: int) -> Signature:
+    where = statx.parse(statx.statx_raw("", fd))
+    return where.size, where.mtime, where.ctime
+
+
+def _parts(fd: int, size: int) -> Iterator[memoryview]:
+    """The first bytes of a file by parts, in memory that is used again."""
+    buffer = memoryview(bytearray(min(_BLOCK, max(size, 1))))
+    position = 0
+    while position < size:
+        wanted = min(_BLOCK, size - position)
+        done = 0
+        while done < wanted and (got := os.preadv(fd, [buffer[done:wanted]], position + done)):
+            done += got
+        yield from _cut(buffer[:done])
+        position += done
+        if done < wanted:
+            return
+
+
+def _cut(data: memoryview) -> Iterator[memoryview]:
+    for offset in range(0, len(data), FILE_PART):
+        yield data[offset : offset + FILE_PART]
+
+
+def _read_at_once(fd: int, offset: int, end: int) -> bytes:
+    """Bytes [offset, end). Raises OSError if there are fewer."""
+    data = os.pread(fd, end - offset, offset)
+    if len(data) != end - offset:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return data
+
+
+def _record(use: _Use, outcome: _Outcome) -> Content:
+    where = outcome.use.where
+    return Content(
+        device=where.device,
+        inode=where.inode,
+        path=resolve(use.text, where, f"/proc/{use.pid}/root")[0],
+        size=where.size,
+        mtime=where.mtime,
+        mode=where.mode,
+        uid=where.uid,
+        gid=where.gid,
+        links=where.links,
+        written=outcome.written,
+        in_memory=use.pid in outcome.in_memory,
+        sha256=outcome.content.sha256 if outcome.content is not None else None,
+        reason=outcome.reason,
+    )
+
+
+def _records(found: Mapping[int, list[Item]]) -> dict[int, Section]:
+    return {pid: tuple(item.record() for item in items) for pid, items in found.items()}
