@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +40,7 @@ from vcsimg.capture.protection import WriteProtection
 from vcsimg.capture.regions import Kind, Plan
 from vcsimg.capture.shadow import Shadow
 from vcsimg.capture.state import StateReader
+from vcsimg.capture.state.descriptors import Descriptor
 from vcsimg.errors import BorrowError, ProcessChanged
 from vcsimg.image.records import Record
 from vcsimg.image.region import Region, RegionMap
@@ -123,6 +124,16 @@ class ProcessCapture:
     @property
     def bytes_read(self) -> int:
         return self._harvest.bytes_read
+
+    @property
+    def descriptors(self) -> Iterable[Descriptor]:
+        """Those that it had when it was last stopped."""
+        return self._state.descriptors
+
+    @property
+    def written_files(self) -> list[Region]:
+        """Regions through which it writes to files, and which are captured whole."""
+        return [region for region in self._plan.of(Kind.SHARED) if region.writes_file and not region.deleted]
 
     @property
     def parent(self) -> int:

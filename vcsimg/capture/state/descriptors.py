@@ -8,7 +8,7 @@ hold one, its last close by the process would not reach the other side.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cmp_to_key
 from typing import Protocol
@@ -128,6 +128,11 @@ class DescriptorsReader:
         for descriptor in self._table.descriptors.values():
             if descriptor.same == descriptor.fd and not descriptor.flags & O_PATH:
                 self._probe(moment, descriptor)
+
+    @property
+    def descriptors(self) -> Iterable[Descriptor]:
+        """As last read."""
+        return self._table.descriptors.values()
 
     @staticmethod
     def look(proc: ProcDirectory) -> Iterator[Descriptor]:

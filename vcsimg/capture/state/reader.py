@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from vcsimg.capture.state.borrowing import Borrowings
-from vcsimg.capture.state.descriptors import DescriptorsReader
+from vcsimg.capture.state.descriptors import Descriptor, DescriptorsReader
 from vcsimg.capture.state.epoll import EpollProbe
 from vcsimg.capture.state.eventfds import TimerfdProbe, describe_eventfd, describe_pidfd, describe_signalfd
 from vcsimg.capture.state.guards import GuardsReader
@@ -199,6 +199,11 @@ class StateReader:
         for index in (_STARTED, _EXIT_SIGNAL):
             words[index] = own.split()[index]
         return head + b") " + b" ".join(words)
+
+    @property
+    def descriptors(self) -> Iterable[Descriptor]:
+        """Those that it had when it was last stopped."""
+        return self._descriptors.descriptors
 
     @property
     def parent(self) -> int:
