@@ -52,6 +52,7 @@ class WriteProtection:
         self._eligible: Ranges = NO_RANGES
         self._clusters: list[list[int]] = []  # of `_eligible`
         self._spans: list[list[int]] = []  # `_armed`
+        self._ineligible: list[bytes] | None = None  # what was not registered at the last look, when none of it was eligible
 
     def close(self) -> None:
         """Take the protection off every page: the kernel unregisters all regions when the last reference is closed."""
@@ -84,6 +85,7 @@ class WriteProtection:
     def _consider(self, eligible: Ranges) -> None:
         if eligible is not self._eligible:
             self._eligible, self._clusters = eligible, clusters(eligible).tolist()
+            self._ineligible = None
             self._set(intersect(self._armed, eligible))
 
     def _registered(self) -> list[pagemap.Scan]:
@@ -92,12 +94,14 @@ class WriteProtection:
         return [pagemap.Scan(low, high, allof=wrong, inverted=wrong, returned=wrong) for low, high in self._clusters]
 
     def _unregistered(self, scans: Sequence[pagemap.Scan], pagemap_fd: int, results: Sequence[int]) -> Ranges:
-        found = [scan.ranges(pagemap_fd, result)[:, :2] for scan, result in zip(scans, results, strict=True)]
-        if not any(map(len, found)):
+        found = [scan.ranges(pagemap_fd, result) for scan, result in zip(scans, results, strict=True)]
+        seen = [part.tobytes() for part in found]
+        if seen == self._ineligible:
             return NO_RANGES
-        unregistered = intersect(join(found), self._eligible)
+        unregistered = intersect(join(part[:, :2] for part in found), self._eligible)
         if len(unregistered):
             self._set(subtract(self._armed, unregistered))
+        self._ineligible = None if len(unregistered) else seen
         return unregistered
 
     def _scans(self, *, room: int = _FEW) -> list[pagemap.Scan]:

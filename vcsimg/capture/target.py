@@ -434,7 +434,8 @@ class ProcessCapture:
         """A frozen child, if copying `size` bytes now would take longer than forking."""
         if engine == "compare":
             return None
-        if engine != "cow" and size / _COPY_SPEED < _FORK_SECONDS + self._populated() * _FORK_SECONDS_PER_BYTE:
+        seconds = size / _COPY_SPEED
+        if engine != "cow" and (seconds < _FORK_SECONDS or seconds < _FORK_SECONDS + self._populated() * _FORK_SECONDS_PER_BYTE):
             return None
         if held.can_borrow is not None:
             return None

@@ -11,19 +11,30 @@ from vcsimg.kernel import statx
 _CHUNK = 1 << 16
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
+_LASTING = frozenset(
+    ("stat", "status", "personality", "attr/current", "loginuid", "oom_score_adj", "coredump_filter", "limits", "cgroup", "cmdline")
+)
+"""Files that speak of the task at the time they are read, not at the time they were opened, as those of its memory do (auxv, maps)."""
+_MOST = 256
+"""Files kept open at most, of all processes together."""
+
 
 class ProcDirectory:
     """`/proc/PID`, or `/proc/PID/fd` and other directories in it. Closed when it is no longer referred to."""
 
-    def __init__(self, pid: int, fd: int) -> None:
+    _open = 0
+
+    def __init__(self, pid: int, fd: int, *, keep: bool = False) -> None:
         self.pid = pid
         self.fd = fd
+        self._keep = keep
+        self._kept: dict[str, int] = {}
 
     @classmethod
-    def of(cls, pid: int) -> ProcDirectory:
-        """Raises NoSuchProcess."""
+    def of(cls, pid: int, *, keep: bool = False) -> ProcDirectory:
+        """`keep`: for a process that is read again and again: files in it stay open where that makes no difference. Raises NoSuchProcess."""
         try:
-            return cls(pid, os.open(f"/proc/{pid}", _DIRECTORY))
+            return cls(pid, os.open(f"/proc/{pid}", _DIRECTORY), keep=keep)
         except (FileNotFoundError, ProcessLookupError):
             raise NoSuchProcess(pid) from None
 
@@ -33,6 +44,9 @@ class ProcDirectory:
 
     def __del__(self) -> None:
         os.close(self.fd)
+        ProcDirectory._open -= len(self._kept)
+        for fd in self._kept.values():
+            os.close(fd)
 
     def read(self, name: str) -> bytes:
         """The whole content of a file. Raises OSError."""
@@ -48,6 +62,11 @@ class ProcDirectory:
     def read_at_once(self, name: str) -> bytes:
         """`read` for files that the kernel gives out whole as far as the buffer goes: one record (single_open, as status) or plain memory
         (auxv, environ), not the lists (maps, timers). Raises OSError."""
+        kept = self._kept.get(name)
+        if kept is not None:
+            content = os.pread(kept, _CHUNK, 0)
+            if len(content) < _CHUNK:
+                return content
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
         try:
             content = part = os.read(fd, _CHUNK)
@@ -56,7 +75,11 @@ class ProcDirectory:
                 content += part
             return content
         finally:
-            os.close(fd)
+            if self._keep and name in _LASTING and name not in self._kept and ProcDirectory._open < _MOST:
+                self._kept[name] = fd
+                ProcDirectory._open += 1
+            else:
+                os.close(fd)
 
     def try_read_at_once(self, name: str) -> bytes | None:
         """`read_at_once`, or None where the kernel has no such file or does not let us."""

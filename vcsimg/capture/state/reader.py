@@ -69,7 +69,7 @@ class StateReader:
     def __init__(self, pid: int) -> None:
         """Raises NoSuchProcess."""
         self.pid = pid
-        self._proc = ProcDirectory.of(pid)
+        self._proc = ProcDirectory.of(pid, keep=True)
         self._status = StatusReader()
         self._program = ProgramReader()
         self._places = PlacesReader()
