@@ -51,13 +51,18 @@ _ALL: tuple[Option, ...] = (
     Option("so_timestamping", _SOL_SOCKET, 37), Option("so_rxq_ovfl", _SOL_SOCKET, 40), Option("so_peek_off", _SOL_SOCKET, 42),
     Option("so_nofcs", _SOL_SOCKET, 43), Option("so_busy_poll", _SOL_SOCKET, 46), Option("so_zerocopy", _SOL_SOCKET, 60),
     Option("so_txtime", _SOL_SOCKET, 61, 8), Option("so_prefer_busy_poll", _SOL_SOCKET, 69), Option("so_buf_lock", _SOL_SOCKET, 72),
-    Option("so_passpidfd", _SOL_SOCKET, 76),
+    Option("so_passpidfd", _SOL_SOCKET, 76), Option("so_lock_filter", _SOL_SOCKET, 44), Option("so_select_err_queue", _SOL_SOCKET, 45),
+    Option("so_max_pacing_rate", _SOL_SOCKET, 47, 8), Option("so_timestamp_new", _SOL_SOCKET, 63),
+    Option("so_timestampns_new", _SOL_SOCKET, 64), Option("so_timestamping_new", _SOL_SOCKET, 65),
+    Option("so_busy_poll_budget", _SOL_SOCKET, 70), Option("so_reserve_mem", _SOL_SOCKET, 73), Option("so_txrehash", _SOL_SOCKET, 74),
+    Option("so_rcvmark", _SOL_SOCKET, 75), Option("so_rcvpriority", _SOL_SOCKET, 82), Option("so_passrights", _SOL_SOCKET, 83),
+    Option("so_inq", _SOL_SOCKET, 84),
 )  # fmt: skip
 """socket(7), asm-generic/socket.h. Not SO_ERROR, which asking clears, nor what changes by itself (SO_INCOMING_CPU, SO_MEMINFO)."""
 
 _INET: tuple[Option, ...] = (
     Option("ip_tos", _SOL_IP, 1), Option("ip_ttl", _SOL_IP, 2), Option("ip_options", _SOL_IP, 4, -40), Option("ip_recvopts", _SOL_IP, 6),
-    Option("ip_retopts", _SOL_IP, 7), Option("ip_pktinfo", _SOL_IP, 8), Option("ip_mtu_discover", _SOL_IP, 10),
+    Option("ip_passsec", _SOL_IP, 18), Option("ip_retopts", _SOL_IP, 7), Option("ip_pktinfo", _SOL_IP, 8), Option("ip_mtu_discover", _SOL_IP, 10),
     Option("ip_recverr", _SOL_IP, 11), Option("ip_recvttl", _SOL_IP, 12), Option("ip_recvtos", _SOL_IP, 13),
     Option("ip_freebind", _SOL_IP, 15), Option("ip_transparent", _SOL_IP, 19), Option("ip_recvorigdstaddr", _SOL_IP, 20),
     Option("ip_minttl", _SOL_IP, 21), Option("ip_nodefrag", _SOL_IP, 22), Option("ip_checksum", _SOL_IP, 23),
@@ -75,7 +80,12 @@ _INET6: tuple[Option, ...] = (
     Option("ipv6_recvhopopts", _SOL_IPV6, 53), Option("ipv6_recvdstopts", _SOL_IPV6, 58), Option("ipv6_dontfrag", _SOL_IPV6, 62),
     Option("ipv6_recvtclass", _SOL_IPV6, 66), Option("ipv6_tclass", _SOL_IPV6, 67), Option("ipv6_autoflowlabel", _SOL_IPV6, 70),
     Option("ipv6_addr_preferences", _SOL_IPV6, 72), Option("ipv6_minhopcount", _SOL_IPV6, 73), Option("ipv6_recvorigdstaddr", _SOL_IPV6, 74),
-    Option("ipv6_transparent", _SOL_IPV6, 75), Option("ipv6_freebind", _SOL_IPV6, 78),
+    Option("ipv6_transparent", _SOL_IPV6, 75), Option("ipv6_freebind", _SOL_IPV6, 78), Option("ipv6_2292pktinfo", _SOL_IPV6, 2),
+    Option("ipv6_2292hopopts", _SOL_IPV6, 3), Option("ipv6_2292dstopts", _SOL_IPV6, 4), Option("ipv6_2292rthdr", _SOL_IPV6, 5),
+    Option("ipv6_2292hoplimit", _SOL_IPV6, 8), Option("ipv6_flowinfo", _SOL_IPV6, 11), Option("ipv6_flowinfo_send", _SOL_IPV6, 33),
+    Option("ipv6_hopopts", _SOL_IPV6, 54, -256), Option("ipv6_rthdrdstopts", _SOL_IPV6, 55, -256),
+    Option("ipv6_rthdr", _SOL_IPV6, 57, -256), Option("ipv6_dstopts", _SOL_IPV6, 59, -256), Option("ipv6_recvpathmtu", _SOL_IPV6, 60),
+    Option("ipv6_unicast_if", _SOL_IPV6, 76), Option("ipv6_recvfragsize", _SOL_IPV6, 77),
 )  # fmt: skip
 """ipv6(7), linux/in6.h"""
 
@@ -86,9 +96,10 @@ _TCP: tuple[Option, ...] = (
     Option("tcp_congestion", _SOL_TCP, 13, -16), Option("tcp_thin_linear_timeouts", _SOL_TCP, 16), Option("tcp_user_timeout", _SOL_TCP, 18),
     Option("tcp_fastopen", _SOL_TCP, 23), Option("tcp_notsent_lowat", _SOL_TCP, 25), Option("tcp_save_syn", _SOL_TCP, 27),
     Option("tcp_fastopen_connect", _SOL_TCP, 30), Option("tcp_ulp", _SOL_TCP, 31, -16), Option("tcp_fastopen_no_cookie", _SOL_TCP, 34),
-    Option("tcp_inq", _SOL_TCP, 36), Option("tcp_tx_delay", _SOL_TCP, 37),
+    Option("tcp_inq", _SOL_TCP, 36), Option("tcp_tx_delay", _SOL_TCP, 37), Option("tcp_maxseg", _SOL_TCP, 2),
+    Option("tcp_rto_max_ms", _SOL_TCP, 44), Option("tcp_rto_min_us", _SOL_TCP, 45), Option("tcp_delack_max_us", _SOL_TCP, 46),
 )  # fmt: skip
-"""tcp(7), linux/tcp.h. Not TCP_QUICKACK, which changes by itself; TCP_MAXSEG follows the path."""
+"""tcp(7), linux/tcp.h. Not TCP_QUICKACK, which changes by itself. TCP_MAXSEG of a connection follows the path; of others it is what was asked for."""
 
 _UDP: tuple[Option, ...] = (
     Option("udp_cork", _SOL_UDP, 1), Option("udp_encap", _SOL_UDP, 100), Option("udp_no_check6_tx", _SOL_UDP, 101),

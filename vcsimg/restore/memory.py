@@ -64,7 +64,7 @@ class MemoryRestorer:
         self._objects = objects
         self._files = files
         self._notes = notes
-        self._filled: set[tuple[Key, int]] = set()
+        self._filled: set[tuple[Key, int, int]] = set()
 
     def map(self, skeleton: Skeleton) -> None:
         """Make all mappings, empty or over their files. Raises RestoreError."""
@@ -117,8 +117,9 @@ class MemoryRestorer:
         fd = self._objects.make(key, name, size)
         if fresh and file is not None and file.sha256 is not None and memory.files.size(file.sha256) is not None:
             copy(file.sha256, memory.files, fd)
-        if (key, region.offset) not in self._filled:
-            self._filled.add((key, region.offset))
+        place = key, region.offset, region.end - region.start
+        if place not in self._filled:
+            self._filled.add(place)
             for start, data in own_runs(memory, region):
                 try:
                     os.pwrite(fd, data, region.offset + start - region.start)

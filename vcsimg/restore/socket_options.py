@@ -20,6 +20,10 @@ _NEVER = frozenset(("tcp_ulp", "tcp_save_syn", "tcp_fastopen"))
 _BUFFERS = frozenset(("so_sndbuf", "so_rcvbuf"))
 _LAST = ("so_buf_lock", "so_peek_off")
 """Others change them."""
+_AT_LAST = "so_lock_filter"
+_MAXSEG = "tcp_maxseg"
+_UNCONNECTED = (7, 10)
+"""CLOSE and LISTEN (net/tcp_states.h)."""
 
 
 def set_options(process: Process, fd: int, found: items.Socket, *, first: bool) -> None:
@@ -27,11 +31,14 @@ def set_options(process: Process, fd: int, found: items.Socket, *, first: bool) 
     values = options(process, found)
     names = [name for name in values if (name in _FIRST) is first] if first else [name for name in values if name not in _LAST]
     for name in [*names, *(() if first else (name for name in _LAST if name in values))]:
-        if name not in _NEVER:
-            with suppress(OSError, ValueError):
-                _set(fd, found, name, values)
+        if name in (*_NEVER, _AT_LAST) or (name == _MAXSEG and found.state not in _UNCONNECTED):
+            continue
+        with suppress(OSError, ValueError):
+            _set(fd, found, name, values)
     if not first:
         _attach_filter(process, fd, found)
+        with suppress(OSError, ValueError):
+            _set(fd, found, _AT_LAST, values)
 
 
 def options(process: Process, found: items.Socket) -> dict[str, str]:
@@ -43,7 +50,7 @@ def _set(fd: int, found: items.Socket, name: str, values: dict[str, str]) -> Non
     option = next((option for option in options_of(found.family, found.protocol) if option.name == name), None)
     if option is None:
         return
-    text = values[name]
+    text = values.get(name, "")
     if option.size:
         value = bytes.fromhex(text)
         if value.strip(b"\0"):

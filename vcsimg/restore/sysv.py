@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from vcsimg.errors import HostileImage, RestoreError
-from vcsimg.image.pages import ImageMemory
+from vcsimg.image.pages import FileSource, ImageMemory
 from vcsimg.image.region import Region
 from vcsimg.image.sections.ipc import Queue, QueuedMessage, Segment, Semaphores
 from vcsimg.image.sections.item import select
@@ -107,16 +107,22 @@ class SharedObjects:
         """The content of the segments. Raises RestoreError, DamagedImage."""
         for identifier in self.segments:
             address = 0
-            done: set[int] = set()
+            done: set[tuple[int, int, bool]] = set()
             for process in self._snapshot.processes:
                 memory = process.memory
                 assert isinstance(memory, ImageMemory)
+                contents = {(file.device, file.inode): file.sha256 for file in process.mapped}
                 for region in process.regions:
-                    if not self.attaches(region) or region.inode != identifier or region.offset in done:
+                    # What is attached for reading only may be in the image as a file, or in the region where it is written to.
+                    sha256 = contents.get((region.device, region.inode))
+                    place = region.offset, region.end - region.start, sha256 is None
+                    if not self.attaches(region) or region.inode != identifier or place in done:
                         continue
-                    done.add(region.offset)
+                    done.add(place)
                     if not address:
                         address = root.main.call(NR["shmat"], identifier, 0, 0)
+                    if sha256 is not None:
+                        self._copy_file(root, memory.files, sha256, region, address)
                     self._copy(root, memory, region, address + region.offset - region.start)
             if address:
                 root.main.call(NR["shmdt"], address)
@@ -125,6 +131,16 @@ class SharedObjects:
         for start, data in own_runs(memory, region):
             try:
                 os.pwrite(root.memory, data, start + shift)
+            except OSError as error:
+                raise RestoreError(f"shared memory {region.inode}", str(error.strerror)) from None
+
+    @staticmethod
+    def _copy_file(root: Skeleton, files: FileSource, sha256: str, region: Region, address: int) -> None:
+        end = min(files.size(sha256) or 0, region.offset + region.end - region.start)
+        for offset in range(region.offset, end, _MOST):
+            data = files.read(sha256, offset, min(_MOST, end - offset))
+            try:
+                os.pwrite(root.memory, data, address + offset)
             except OSError as error:
                 raise RestoreError(f"shared memory {region.inode}", str(error.strerror)) from None
 
@@ -165,3 +181,8 @@ class SharedObjects:
             if segment.mode & sysvipc.SHM_DEST
         ]
         root.main.all(calls, "shared memory")
+        for segment in self.segments.values():
+            if segment.mode & sysvipc.SHM_LOCKED:
+                (result,) = root.main.batch([(NR["shmctl"], (segment.id, sysvipc.SHM_LOCK, 0))])
+                if failed(result):
+                    self._notes.append(f"System V shared memory {segment.id} is not locked: {os.strerror(-result)}")

@@ -21,7 +21,9 @@ from vcsimg.kernel.sockdiag import UnixDiag, UnixSocket
 
 _ESTABLISHED, _CLOSE, _LISTEN = 1, 7, 10
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
-_SHUT_DOWN = 3
+_SHUT_DOWN, _SHUT_TO_READ = 3, 1
+_RECEIVING = frozenset((1, 4, 5))
+"""TCP states in which the other side has not ended its part: ESTABLISHED, FIN_WAIT1, FIN_WAIT2 (net/tcp_states.h)."""
 _MOST_MESSAGES = 100_000
 _REMEMBERED = 10_000
 """Connections."""
@@ -43,6 +45,7 @@ class _Found:
     unix: UnixSocket | None = None
     peer_pid: int | None = None
     over: bool = False
+    shut: int | None = None
     tcp_state: int | None = None
     connection: tcp.Connection | None = None
     unsent: int = 0
@@ -129,6 +132,9 @@ class SocketProbe:
         poll.register(handle, select.POLLIN | select.POLLPRI | select.POLLRDHUP)
         ready = next((events for _, events in poll.poll(0)), 0)
         self._ended = bool(ready & select.POLLRDHUP)
+        if self._ended and handle.family in _INTERNET and (found.tcp_state in _RECEIVING or handle.type == socket.SOCK_DGRAM):
+            # No end of the data has come: it was shutdown(2).
+            found.shut = _SHUT_DOWN if ready & select.POLLHUP else _SHUT_TO_READ
         found.over = self._ended and found.tcp_state == _CLOSE
         if ready & select.POLLERR:
             found.troubles.append("it has an error that was not fetched yet, which reading would take away")
@@ -246,7 +252,7 @@ def _socket(descriptor: Descriptor, found: _Found) -> items.Socket:
         type=found.kind,
         protocol=found.protocol,
         state=state,
-        shutdown=unix.shutdown if unix else _SHUT_DOWN if found.over else None,
+        shutdown=unix.shutdown if unix else _SHUT_DOWN if found.over else found.shut,
         local=sockets.address_text(found.local),
         local_raw=found.local,
         peer=sockets.address_text(found.peer) if found.peer else None,
