@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ Signature = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """A file as a process has it: `link` leads to it, `text` is its path. `region`: it is mapped to be written."""
+    """A file as a process has it: `link` leads to it, `text` is its path. `mark`: of its state; `region`: it is mapped to be written."""
 
     pid: int
     link: str
@@ -69,6 +69,7 @@ class _Use:
     written: bool
     appended: bool
     leased: bool
+    mark: bytes
     region: Region | None = None
 
     @property
@@ -143,6 +144,10 @@ class OpenFiles:
         self._outcomes: dict[Key, _Outcome] = {}
         self._stopped_at = 0
 
+        self._marks: set[bytes] = set()
+        self._tables: Mapping[int, Iterable[Descriptor]] = {}
+        self._room = 0
+
     def close(self) -> None:
         """Forget everything."""
         self._scratch.close()
@@ -159,37 +164,55 @@ class OpenFiles:
                 found.setdefault(use.key, []).append(use)
                 if use.where.mount not in self._mounts:
                     self._learn_mounts(use)
+        self._marks = set()
         for key, uses in found.items():
-            if key in self._mapped or self._kind(uses[0]) is Kind.OTHER or self._unwanted(uses):
-                continue
-            known = self._known.get(key)
-            if known is None or not known.settled or known.signature != uses[0].signature:
-                known = self._read(uses[0])
-            known.steady = _only_appended(uses)
+            wanted = key not in self._mapped and self._kind(uses[0]) is not Kind.OTHER and not self._unwanted(uses)
+            if wanted:
+                known = self._known.get(key)
+                if known is None or not known.settled or known.signature != uses[0].signature:
+                    known = self._read(uses[0])
+                known.steady = _only_appended(uses)
+                if not known.settled or known.signature != uses[0].signature:
+                    continue
+            self._marks.update(use.mark for use in uses)
 
     def secure(self, tables: Mapping[int, Iterable[Descriptor]], regions: Mapping[int, Sequence[Region]]) -> None:
-        """While they are stopped. `tables`: descriptors by process; `regions`: those through which they write to files."""
+        """While they are stopped. `tables`: descriptors by process; `regions`: those through which they write to files.
+
+        Hardly more is done for most files than to see that they have not changed since prepare().
+        """
         self._outcomes = {}
+        self._tables = tables if self._limit else {}
         if not self._limit:
             return
         self._stopped_at = time.time_ns()
-        for use in _uses_of_stopped(tables, regions):
-            self._outcomes.setdefault(use.key, _Outcome([])).uses.append(use)
-        room = _IN_THE_STOP
-        total = _ALL * self._limit
+        self._room = _ALL * self._limit
         self._mapped = set()
-        for key, outcome in self._outcomes.items():
-            outcome.in_memory = _in_memory(outcome)
-            if outcome.in_memory:
-                self._mapped.add(key)
-                continue
-            outcome.made_up = self._mounts.get(outcome.use.where.mount) is Kind.OTHER
-            outcome.reason = "it is made up when it is read" if outcome.made_up else self._unwanted(outcome.uses)
-            if outcome.reason is None and outcome.use.where.size > total:
-                outcome.reason = f"all files together have more than {_ALL * self._limit} bytes"
-            if outcome.reason is None:
-                total -= outcome.use.where.size
+        mapped = [use for pid, found in regions.items() for use in _uses_of_regions(pid, found)]
+        suspects = {use.key for use in mapped}
+        for table in tables.values():
+            for descriptor in table:
+                if _is_file(descriptor) and _mark(descriptor.raw) not in self._marks:
+                    suspects.add((descriptor.where.device, descriptor.where.inode))
+        if suspects:
+            room = _IN_THE_STOP
+            for outcome in self._outcomes_of(mapped, suspects):
                 room -= self._secure(outcome, room)
+
+    def _outcomes_of(self, mapped: Iterable[_Use], keys: Container[Key] | None = None) -> list[_Outcome]:
+        """Of the files with these keys; None: of all that have none yet."""
+        found: dict[Key, _Outcome] = {}
+        for pid, table in self._tables.items():
+            for descriptor in table:
+                if not _is_file(descriptor):
+                    continue
+                key = descriptor.where.device, descriptor.where.inode
+                if key in keys if keys is not None else key not in self._outcomes:
+                    found.setdefault(key, _Outcome([])).uses.append(_use_of(pid, descriptor))
+        for use in mapped:
+            found.setdefault(use.key, _Outcome([])).uses.append(use)
+        self._outcomes.update(found)
+        return list(found.values())
 
     def _unwanted(self, uses: Sequence[_Use]) -> str | None:
         """Why a file is not to be read."""
@@ -210,8 +233,19 @@ class OpenFiles:
         self._mounts.setdefault(use.where.mount, Kind.OTHER)
 
     def _secure(self, outcome: _Outcome, room: int) -> int:
-        """Read what has changed, up to `room` bytes. Returns how many were read."""
+        """Read what has changed, up to `room` bytes; -1: nothing. Returns how many were read."""
         use = outcome.use
+        outcome.in_memory = _in_memory(outcome)
+        if outcome.in_memory:
+            self._mapped.add(use.key)
+            return 0
+        outcome.made_up = self._mounts.get(use.where.mount) is Kind.OTHER
+        outcome.reason = "it is made up when it is read" if outcome.made_up else self._unwanted(outcome.uses)
+        if outcome.reason is None and use.where.size > self._room:
+            outcome.fails(f"all files together have more than {_ALL * self._limit} bytes")
+        if outcome.reason is not None:
+            return 0
+        self._room -= use.where.size
         known = self._known.get(use.key)
         kind = self._mounts.get(use.where.mount)
         size = use.where.size
@@ -242,8 +276,11 @@ class OpenFiles:
     def finish(self) -> tuple[dict[int, Section], dict[int, Section], dict[str, FileContent]]:
         """When they run again: the records of each process, what it has that is not saved, and the contents by sha256."""
         contents: dict[str, FileContent] = {}
-        sections: dict[int, list[Item]] = {}
+        sections: dict[int, list[Content]] = {}
         unsaved: dict[int, list[Item]] = {}
+        for outcome in self._outcomes_of(()):
+            self._secure(outcome, -1)
+        self._tables = {}
         for key in self._known.keys() - self._outcomes.keys():
             del self._known[key]
         for key, outcome in self._outcomes.items():
@@ -260,6 +297,8 @@ class OpenFiles:
             if outcome.noteworthy:
                 lost = Unsaved(f"content of {outcome.use.text}", outcome.reason or "")
                 unsaved.setdefault(outcome.use.pid, []).append(lost)
+        for items in sections.values():
+            items.sort(key=lambda content: (content.path, content.device, content.inode))
         return _records(sections), _records(unsaved), contents
 
     def _complete(self, outcome: _Outcome) -> None:
@@ -365,7 +404,8 @@ def _uses_of_running(pid: int) -> Iterator[_Use]:
             text = os.readlink(link)
             if not text.startswith("/") or text.startswith("/memfd:"):
                 continue
-            where = statx.statx(link)
+            raw = statx.statx_raw(link)
+            where = statx.parse(raw)
             if where.mode & _TYPE != _REGULAR or not where.links:
                 continue
             with open(f"/proc/{pid}/fdinfo/{name}", "rb") as file:
@@ -374,31 +414,38 @@ def _uses_of_running(pid: int) -> Iterator[_Use]:
             continue  # closed meanwhile
         flags = int(info[info.index(b"flags:\t") + 7 :].split(None, 1)[0], 8)
         if not flags & O_PATH:
-            yield _use(pid, link, text, where, flags, leased=b"LEASE" in info)
+            yield _use(pid, link, text, where, flags, info, _mark(raw))
 
 
-def _uses_of_stopped(tables: Mapping[int, Iterable[Descriptor]], regions: Mapping[int, Sequence[Region]]) -> Iterator[_Use]:
-    for pid, table in tables.items():
-        for descriptor in table:
-            if descriptor.type != "regular" or descriptor.flags & O_PATH or not descriptor.where.links:
-                continue
-            link = f"/proc/{pid}/fd/{descriptor.fd}"
-            leased = b"LEASE" in descriptor.info
-            yield _use(pid, link, descriptor.text, descriptor.where, descriptor.flags, leased=leased)
-    for pid, mapped in regions.items():
-        for region in mapped:
-            link = f"/proc/{pid}/root{region.name}"
-            try:
-                where = statx.statx(link)
-            except OSError:
-                continue
-            if where.inode == region.inode and where.mode & _TYPE == _REGULAR:
-                yield _Use(pid, link, region.name, where, True, False, False, region)
+def _is_file(descriptor: Descriptor) -> bool:
+    """Whether it leads to a regular file that has a name."""
+    return descriptor.type == "regular" and not descriptor.flags & O_PATH and descriptor.where.links > 0
 
 
-def _use(pid: int, link: str, text: str, where: statx.Statx, flags: int, *, leased: bool) -> _Use:
+def _use_of(pid: int, descriptor: Descriptor) -> _Use:
+    link = f"/proc/{pid}/fd/{descriptor.fd}"
+    return _use(pid, link, descriptor.text, descriptor.where, descriptor.flags, descriptor.info, _mark(descriptor.raw))
+
+
+def _uses_of_regions(pid: int, regions: Iterable[Region]) -> Iterator[_Use]:
+    for region in regions:
+        link = f"/proc/{pid}/root{region.name}"
+        try:
+            where = statx.statx(link)
+        except OSError:
+            continue
+        if where.inode == region.inode and where.mode & _TYPE == _REGULAR:
+            yield _Use(pid, link, region.name, where, True, False, False, b"", region)
+
+
+def _use(pid: int, link: str, text: str, where: statx.Statx, flags: int, info: bytes, mark: bytes) -> _Use:
     written = flags & O_ACCMODE != os.O_RDONLY
-    return _Use(pid, link, text, where, written, written and bool(flags & os.O_APPEND), leased)
+    return _Use(pid, link, text, where, written, written and bool(flags & os.O_APPEND), b"LEASE" in info, mark)
+
+
+def _mark(raw: bytes) -> bytes:
+    """Of a struct statx, what tells the file, and whether it has changed: device, inode, size, ctime."""
+    return raw[136:144] + raw[32:48] + raw[96:112]
 
 
 def _only_appended(uses: Iterable[_Use]) -> bool:
@@ -483,5 +530,5 @@ def _record(use: _Use, outcome: _Outcome) -> Content:
     )
 
 
-def _records(found: Mapping[int, list[Item]]) -> dict[int, Section]:
+def _records(found: Mapping[int, Sequence[Item]]) -> dict[int, Section]:
     return {pid: tuple(item.record() for item in items) for pid, items in found.items()}
