@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcsimg.delta import Delta, PieceState, StateMismatch, codec, describe, encode, merge, page_hashes, parse
+from vcsimg.delta.blob import apply_all
 from vcsimg.delta.merge import words_of
 from vcsimg.delta.units import PAGE, PAGES, PIECE
 from vcsimg.errors import DamagedImage, HostileImage, ImageError, NewerFormat
@@ -328,6 +329,21 @@ GOOD = zstandard.compress(bytes(PAGE))
 def test_hostile_blobs_are_refused(blob: bytes) -> None:
     with pytest.raises(ImageError):
         parse(blob, "test").rows("test")
+
+
+@pytest.mark.parametrize("lanes", [False, True])
+@pytest.mark.parametrize("content", [bytes(64 + 8), b"\xff" * 64 + bytes(4088), b"\x80" + bytes(63 + 4), b"\x80" + bytes(63)])
+def test_hostile_deltas_within_a_chain_are_refused(content: bytes, *, lanes: bool) -> None:
+    """Small deltas of a chain are applied at once: none may take another's words."""
+    good = parse(_blob(index=[0x4001], payload=GOOD), "test")
+    words = zstandard.compress(b"\x80" + bytes(63) + b"12345678")
+    fine = parse(_blob(index=[0x4002], payload=words, codec=2 + lanes), "test")
+    data = np.zeros((PAGES, PAGE), np.uint8)
+    apply_all([good, fine, fine, fine], data, "test")
+    assert data[2, :9].tobytes() == b"12345678\0"
+    bad = parse(_blob(index=[0x4003], payload=zstandard.compress(content), codec=2 + lanes), "test")
+    with pytest.raises(HostileImage):
+        apply_all([good, bad, fine], data, "test")
 
 
 def test_a_frame_that_claims_much_is_refused_unread() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from vcsimg.errors import DamagedImage, HostileImage, NewerFormat
 MAGIC = b"VXD"
 VERSION = 1
 _HEADER = struct.Struct("<3sBBBHQQQ")
+_SMALL = 4096
 _PAGE_BITS = 0x1FF
 _NOT_BEFORE = 0x4000
 _NOT_AFTER = 0x8000
@@ -69,6 +71,21 @@ class Delta:
         """The blob."""
         header = _HEADER.pack(MAGIC, VERSION, self.codec, 0, len(self.pages), self.address, self.before, self.after)
         return b"".join((header, format_index(self.pages, self.had, self.has), self.hashes.astype("<u4").tobytes(), self.payload))
+
+
+def apply_all(deltas: Sequence[Delta], data: Rows, where: str) -> None:
+    """Apply deltas in their order to the contents of an empty piece (512, 4096). Raises DamagedImage, HostileImage."""
+    small: list[tuple[int, bytes | memoryview, Indexes]] = []
+    for place, delta in enumerate(deltas):
+        if delta.codec in (codec.WORDS, codec.LANES) and len(delta.payload) < _SMALL and place:
+            small.append((delta.codec, delta.payload, delta.pages))  # XORs can wait, and go together
+            continue
+        if small and delta.is_patch:
+            codec.xor_small(small, data, where)
+            small.clear()
+        delta.apply_to(data, where, zeros=place == 0)
+    if small:
+        codec.xor_small(small, data, where)
 
 
 def format_index(pages: Indexes, had: Flags, has: Flags) -> bytes:

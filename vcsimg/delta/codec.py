@@ -19,6 +19,7 @@ what a dictionary finds again: PATCH, which leads one way only, is for what the 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -225,6 +226,22 @@ def xor_into(codec: int, payload: bytes | memoryview, pages: Indexes, data: Rows
     data.reshape(-1).view(np.uint64)[_places(used, pages)] ^= words
 
 
+def xor_small(parts: Sequence[tuple[int, bytes | memoryview, Indexes]], data: Rows, where: str) -> None:
+    """XOR many payloads that are coded by words, each (codec, payload, pages), into data (512, 4096), C-contiguous, at once: one by one, what
+    numpy takes for each call would be most of it. Raises HostileImage, DamagedImage."""
+    bitmaps, bodies = [], []
+    for codec, payload, pages in parts:
+        content = _words_frame(payload, len(pages), where)
+        bitmap, body = content[: len(pages) * _BITMAP], content[len(pages) * _BITMAP :]
+        if int.from_bytes(bitmap, "little").bit_count() * 8 != len(body):
+            raise HostileImage(where, "its bitmap does not count its words")
+        bitmaps.append(bitmap)
+        bodies.append(body if codec == WORDS else np.frombuffer(body, np.uint8).reshape(8, -1).T.tobytes())
+    used = np.unpackbits(np.frombuffer(b"".join(bitmaps), np.uint8)).view(bool)
+    places = _places(used, np.concatenate([pages for _, _, pages in parts]))
+    np.bitwise_xor.at(data.reshape(-1).view(np.uint64), places, np.frombuffer(b"".join(bodies), np.uint64))
+
+
 def used_words(codec: int, payload: bytes | memoryview, pages: Indexes, where: str) -> tuple[Places, Words] | None:
     """Where in a piece the words stand that a payload of pages (n,) changes, ascending, and what they are XORed with; None if it is not
     coded by words. Raises HostileImage, DamagedImage."""
@@ -264,15 +281,21 @@ def _read_words(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint64]]:
     """Which of the pages' words are not zero, (512·n,), and those."""
     bitmap = pages * _BITMAP
-    size = _content_size(payload, where)
-    if not bitmap <= size <= bitmap + pages * PAGE or (size - bitmap) % 8:
-        raise HostileImage(where, f"a frame of {size} bytes for {pages} pages")
-    data = np.frombuffer(unpack_frame(payload, size, where), np.uint8)
+    data = np.frombuffer(_words_frame(payload, pages, where), np.uint8)
     used = np.unpackbits(data[:bitmap]).view(bool)
     body = data[bitmap:]
     if np.count_nonzero(used) * 8 != len(body):
         raise HostileImage(where, "its bitmap does not count its words")
     return used, (_from_lanes(body) if lanes else body).view(np.uint64)
+
+
+def _words_frame(payload: bytes | memoryview, pages: int, where: str) -> bytes:
+    """The content of a payload that is coded by words: the bitmap, and whole words."""
+    bitmap = pages * _BITMAP
+    size = _content_size(payload, where)
+    if not bitmap <= size <= bitmap + pages * PAGE or (size - bitmap) % 8:
+        raise HostileImage(where, f"a frame of {size} bytes for {pages} pages")
+    return unpack_frame(payload, size, where)
 
 
 def _from_lanes(body: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

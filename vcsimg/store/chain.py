@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from vcsimg.delta import Delta, PieceState, page_hashes, parse
+from vcsimg.delta.blob import apply_all
 from vcsimg.delta.hashes import fold, shortened
 from vcsimg.errors import DamagedImage, HostileImage
 from vcsimg.image.pages import Flags, Piece
@@ -57,6 +58,12 @@ def read_delta(objects: Objects, link: Link, number: int, where: str, *, verify:
     return delta
 
 
+def read_deltas(objects: Objects, links: Sequence[Link], number: int, where: str) -> list[Delta]:
+    """The blobs of several links, as read_delta() gives them."""
+    with objects.unverified():
+        return [read_delta(objects, link, number, where) for link in links]
+
+
 def check_state(deltas: Iterable[Delta], where: str) -> PieceState:
     """The state that a chain leads to, from the headers alone. Raises DamagedImage where they do not follow one another."""
     state = PieceState()
@@ -73,8 +80,8 @@ def rebuild(deltas: Sequence[Delta], state: PieceState, where: str) -> Piece:
     """The piece that a chain leads to, every page verified. `state` is what `check_state` gave. Raises DamagedImage."""
     piece = Piece.empty()
     named = np.zeros(len(piece.own), bool)
-    for place, delta in enumerate(deltas):
-        delta.apply_to(piece.data, where, zeros=place == 0)
+    apply_all(deltas, piece.data, where)
+    for delta in deltas:
         named[delta.pages] = True
     verify(piece, state, named, where)
     piece.own[:] = state.own

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import pygit2
@@ -79,6 +80,7 @@ class Objects:
 
     def __init__(self, repo: pygit2.Repository, *, strict: bool = False) -> None:
         self._strict = strict
+        self._trusting = False
         self.use(repo)
 
     def use(self, repo: pygit2.Repository) -> None:
@@ -95,6 +97,17 @@ class Objects:
             raise KeyMissing("repository", "it is encrypted")
         return self._cipher.seal(blob)
 
+    @contextmanager
+    def unverified(self) -> Iterator[None]:
+        """Switch libgit2's own check of ids off for several reads: the switch takes a third of the time of a small one."""
+        self._trusting = True
+        pygit2.settings.enable_strict_hash_verification(False)
+        try:
+            yield
+        finally:
+            pygit2.settings.enable_strict_hash_verification(True)
+            self._trusting = False
+
     def read(self, oid: Oid, kind: bytes, where: str, *, verify: bool = True) -> bytes:
         """An object's content, decrypted. Raises DamagedImage when it is missing or broken, HostileImage when it is of another
         kind, KeyMissing when it is encrypted and the key is not here.
@@ -103,14 +116,12 @@ class Objects:
         here; memory blobs go without either, since every page has a hash of its own, unless these objects are `strict`.
         """
         try:
-            pygit2.settings.enable_strict_hash_verification(False)
-            number, data = self._odb.read(pygit2.Oid(raw=oid))
+            with nullcontext() if self._trusting else self.unverified():
+                number, data = self._odb.read(pygit2.Oid(raw=oid))
         except KeyError:
             raise DamagedImage(where, f"object {oid.hex()} is missing") from None
         except (pygit2.GitError, ValueError, OSError) as error:
             raise DamagedImage(where, f"object {oid.hex()} cannot be read: {error}") from None
-        finally:
-            pygit2.settings.enable_strict_hash_verification(True)
         if _KINDS.get(number) != kind:
             raise HostileImage(where, f"object {oid.hex()} is not a {kind.decode()}")
         if (verify or self._strict) and object_id(kind, data) != oid:

@@ -122,7 +122,7 @@ class StoredPieces:
         if not found:
             return None
         where = self.where(number)
-        deltas = [chain.read_delta(self._objects, link, number, where) for link in found]
+        deltas = chain.read_deltas(self._objects, found, number, where)
         try:
             return chain.rebuild(deltas, chain.check_state(deltas, where), where)
         except chain.DamagedPage as error:
