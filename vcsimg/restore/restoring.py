@@ -18,7 +18,6 @@ from vcsimg.errors import RestoreError
 from vcsimg.image.sections.family import SharedFile
 from vcsimg.image.sections.item import select
 from vcsimg.image.sections.status import Credentials, Identity
-from vcsimg.image.sections.unsaved import Unsaved
 from vcsimg.image.snapshot import Snapshot
 from vcsimg.kernel import procfs, ptrace
 from vcsimg.kernel.syscalls import NR
@@ -28,6 +27,7 @@ from vcsimg.restore.bounds import restore_bounds
 from vcsimg.restore.checks import check
 from vcsimg.restore.context import Context, RestoreOptions
 from vcsimg.restore.descriptors import Descriptors
+from vcsimg.restore.elsewhere import check_elsewhere, host_name
 from vcsimg.restore.filling import fill
 from vcsimg.restore.inside import as_they_see
 from vcsimg.restore.locks import restore_locks
@@ -45,9 +45,6 @@ from vcsimg.restore.threads import make_threads, restore_registers, restore_thre
 from vcsimg.restore.timers import restore_timers
 from vcsimg.restore.tree import Tree, pids
 from vcsimg.restore.vdso import make_way, restore_vdso
-
-_UNASKED = "borrowed system calls"
-"""What captures name as not saved when they could have nothing done by the process."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +73,23 @@ def restore(snapshot: Snapshot, options: RestoreOptions | None = None, ready: Ca
         snapshot = inside
         check(snapshot)
     options = options or RestoreOptions()
+    notes: list[str] = []
+    check_elsewhere(snapshot, options, notes)
     root = snapshot.processes[0]
     credentials = select(root.section("status"), Credentials)
     uid, gid = ids_inside(credentials[0] if credentials else None)
     objects = Objects()
     ptys = Ptys(snapshot, attended=options.attended and any(fd is not None and os.isatty(fd) for fd in options.standard))
-    space = Space(host_pids=options.host_pids, uid=uid, gid=gid, terminals=ptys.needed, ipc=SharedObjects.needed(snapshot))
+    space = Space(
+        host_pids=options.host_pids,
+        uid=uid,
+        gid=gid,
+        terminals=ptys.needed,
+        ipc=SharedObjects.needed(snapshot),
+        name=host_name(snapshot),
+    )
     run = _Run(snapshot, options, objects, ptys, space)
+    run.notes.extend(notes)
     try:
         restored = run.run(ready)
     except OSError as error:
@@ -109,6 +116,10 @@ class _Run:
         self._skeletons: list[Skeleton] = []
         self._tree: Tree | None = None
 
+    @property
+    def notes(self) -> list[str]:
+        return self._context.notes
+
     def close(self) -> None:
         for skeleton in self._skeletons:
             skeleton.close()
@@ -129,12 +140,6 @@ class _Run:
         highest = self._descriptors.highest()
         self._make_tree(highest + 1)
         context = self._context
-        for process in self._snapshot.processes:
-            for lost in select(process.section("unsaved"), Unsaved):
-                if lost.resource == _UNASKED and not context.options.incomplete:
-                    reason = f"its signal handlers and more are not in the capture: {lost.reason}"
-                    raise RestoreError(f"process {process.pid}", reason, option="--incomplete")
-                context.notes.append(f"process {process.pid} {lost.resource} was not captured: {lost.reason}")
         if not context.options.host_pids:
             self._shared.make(self._skeletons[0])
             self._shared.fill(self._skeletons[0])

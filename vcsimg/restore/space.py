@@ -6,6 +6,7 @@ root process, and tells us how that ended. When it dies, so does everything in i
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -19,9 +20,10 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from vcsimg.errors import RestoreError
+from vcsimg.image.sections.places import HostName
 from vcsimg.kernel import prctl_set
 from vcsimg.kernel.calls import call
-from vcsimg.kernel.clone import CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PARENT, clone
+from vcsimg.kernel.clone import CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, CLONE_PARENT, clone
 from vcsimg.kernel.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_REC, MS_SLAVE, mount
 from vcsimg.kernel.syscalls import NR
 from vcsimg.restore import leader
@@ -36,22 +38,27 @@ _MOST_FDS = 250
 class Space:
     """`init`: the init's pid as we see it. `user_namespace`: the processes have one of their own."""
 
-    def __init__(self, *, host_pids: bool, uid: int, gid: int, ipc: bool = False, terminals: bool = False) -> None:
+    def __init__(
+        self, *, host_pids: bool, uid: int, gid: int, ipc: bool = False, terminals: bool = False, name: HostName | None = None
+    ) -> None:
         """`uid`, `gid`: whom the user is inside a user namespace; `ipc`, `terminals`: with an IPC namespace, and a devpts file system, of its
-        own. Raises RestoreError."""
+        own; `name`: what the machine is called, in a UTS namespace of its own. Raises RestoreError."""
+        if name is not None and host_pids:
+            raise RestoreError("host name", f"the machine is called {name.node} only in namespaces of their own")
         self.host_pids = host_pids
         self.user_namespace = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
         self.transport, self._transport_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.transport_inode = os.fstat(self._transport_end.fileno()).st_ino
-        flags = 0 if host_pids else CLONE_NEWPID | CLONE_NEWNS | (CLONE_NEWIPC if ipc else 0)
+        flags = 0 if host_pids else CLONE_NEWPID | CLONE_NEWNS | (CLONE_NEWIPC if ipc else 0) | (CLONE_NEWUTS if name else 0)
         try:
             self.init = self._clone(flags, theirs)
             theirs.close()
             if self.user_namespace:
                 self._map_ids(uid, gid)
-            self._ask({"begin": not host_pids, "terminals": terminals, "ipc": ipc})
+            called = [name.node, name.domain] if name is not None else None
+            self._ask({"begin": not host_pids, "terminals": terminals, "ipc": ipc, "name": called})
         except BaseException:
             self.close()
             raise
@@ -231,7 +238,7 @@ class _Init:
             request = json.loads(data)
             reply: dict[str, Any] = {}
             if "begin" in request:
-                self._begin(request["begin"], request["terminals"], request["ipc"])
+                self._begin(request["begin"], request["terminals"], request["ipc"], request["name"])
             elif "fork" in request:
                 reply = self._fork(request["fork"], request["leader"], request["path"])
             elif "settle" in request:
@@ -240,12 +247,15 @@ class _Init:
             if self._root:
                 self._reap()
 
-    def _begin(self, own_namespaces: bool, terminals: bool, ipc: bool) -> None:
+    def _begin(self, own_namespaces: bool, terminals: bool, ipc: bool, name: list[str] | None) -> None:
         # In a user namespace this undoes the effect of what the mapping of ids did to it.
         call(NR["prctl"], prctl_set.SET_PDEATHSIG, signal.SIGKILL)
         if not own_namespaces:
             call(NR["prctl"], prctl_set.SET_CHILD_SUBREAPER, 1)
             return
+        for number, text in zip(("sethostname", "setdomainname"), name or (), strict=False):
+            data = ctypes.create_string_buffer(text.encode(errors="surrogateescape"))
+            call(NR[number], ctypes.addressof(data), len(data) - 1)
         mount("none", "/", "", MS_REC | MS_SLAVE)
         with suppress(OSError):
             # Not permitted where parts of /proc are hidden: then the processes see the pids of the host there.

@@ -10,6 +10,21 @@ from vcsimg.image.sections.places import Mount
 from vcsimg.kernel.handles import unescape
 from vcsimg.kernel.statx import device_name
 
+_NAMED = 3
+_EVERYWHERE = ("proc", "devpts", "mqueue", "cgroup", "cgroup2", "sysfs")
+"""File systems that each namespace has a view of its own of."""
+
+
+def _own_mounts() -> bytes:
+    with open("/proc/self/mountinfo", "rb") as file:
+        return file.read()
+
+
+def _mounted(content: bytes) -> set[tuple[str, str]]:
+    """Where something is mounted, and its type."""
+    mounts = [_parse(line) for line in content.splitlines()]
+    return {(mount.point, mount.type) for mount in mounts if mount.type not in _EVERYWHERE}
+
 
 class MountsReader:
     """Reads mounts by their ids. Which mount an id means does not change while something is open on it, so the list may be read when the
@@ -32,6 +47,20 @@ class MountsReader:
                 self._known[identifier] = line
         self._known = {identifier: line for identifier, line in self._known.items() if identifier in ids}
         report.add("mounts", *(_parse(line) for _, line in sorted(self._known.items())))
+
+    def compare(self, report: Report) -> None:
+        """Of a process in another mount namespace than vcsimg: what is mounted where else. Nothing is said of one with another root, which
+        does not see them all."""
+        if self._proc.link("root") != "/":
+            return
+        ours, theirs = _mounted(_own_mounts()), _mounted(self._proc.try_read("mountinfo") or b"")
+        others = sorted(ours ^ theirs)
+        if others:
+            words = ", ".join(f"{mount[0]} ({mount[1]})" for mount in others[:_NAMED])
+            more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+            report.unsaved(
+                "mounts", f"it is in a mount namespace of its own, where other things are mounted than here: {words}{more}"
+            )
 
 
 def _parse(line: bytes) -> Mount:

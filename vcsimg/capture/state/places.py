@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 
+from vcsimg.capture.state.borrowing import Borrowings
 from vcsimg.capture.state.moment import Moment
 from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.item import records
-from vcsimg.image.sections.places import Cgroup, IdMap, Namespace, TimeOffset
+from vcsimg.image.sections.places import Cgroup, HostName, IdMap, Namespace, TimeOffset
 from vcsimg.image.snapshot import Section
+from vcsimg.kernel.syscalls import NR
 
+_WORD = 65
+_UTSNAME, _NODE, _DOMAIN = 6 * _WORD, _WORD, 5 * _WORD
+"""struct new_utsname."""
 _TYPES = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts")
 
 
@@ -20,6 +25,11 @@ class PlacesReader:
     def __init__(self) -> None:
         self._own: dict[str, str | None] = {}
         self._said: tuple[dict[str, str], Section] = ({}, ())
+
+    def ask(self, ask: Borrowings) -> None:
+        """Note what only the process itself can tell."""
+        self._name = ask.buffer(_UTSNAME)
+        self._uname = ask.call(NR["uname"], self._name)
 
     def prepare(self) -> None:
         """While it runs."""
@@ -63,6 +73,9 @@ class PlacesReader:
         for line in (self._offsets or b"").decode().splitlines():
             clock, seconds, nanoseconds = line.split()
             report.add("namespaces", TimeOffset(clock, int(seconds), int(nanoseconds)))
+        if self.differs("uts") and self._uname.result == 0:
+            words = [self._name.data[at : at + _WORD].split(b"\0")[0].decode(errors="surrogateescape") for at in (_NODE, _DOMAIN)]
+            report.add("namespaces", HostName(*words))
         for line in os.fsdecode(self._cgroup or b"").splitlines():
             hierarchy, controllers, path = line.split(":", 2)
             report.add("cgroup", Cgroup(int(hierarchy), controllers, path))

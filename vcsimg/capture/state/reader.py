@@ -138,6 +138,7 @@ class StateReader:
         self._status.ask(ask)
         self._timers.ask(ask)
         self._signals.ask(ask)
+        self._places.ask(ask)
         self._own = Own.ask(ask)
         ask.make_table()
         return ask
@@ -223,6 +224,8 @@ class StateReader:
         self._timers.finish(report)
         threads = self._threads.finish(report)
         self._mounts.finish(self._mount_ids(report), report)
+        if self._places.differs("mnt"):
+            self._mounts.compare(report)
         if self._trouble is not None:
             report.unsaved("borrowed system calls", self._trouble)
         sections = dict(report.sections())

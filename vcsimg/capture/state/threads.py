@@ -34,6 +34,7 @@ Value = TypeVar("Value")
 _ESCAPE = re.compile(r"\\([n\\])")
 _RIGHTS = ((b"\nUid:", b"\nFDSize:"), (b"\nGroups:", b"\nNStgid:"), (b"\nCapInh:", b"\nSpeculation_Store_Bypass:"))
 _RESTARTS = (x86_64.ERESTARTSYS, x86_64.ERESTARTNOINTR, x86_64.ERESTARTNOHAND, x86_64.ERESTART_RESTARTBLOCK)
+_NAMESPACES = ("net", "mnt", "uts", "ipc")
 _SHARED_TABLES = ((kcmp.FILES, "file descriptors"), (kcmp.FS, "current directory, root and umask"))
 
 
@@ -67,6 +68,7 @@ class ThreadsReader:
         self._still = Stillness()
         self._waits = Waits()
         self._seccomp = SeccompReader()
+        self._placed: dict[int, list[str]] = {}
 
     def prepare(self, proc: ProcDirectory) -> None:
         """While it runs."""
@@ -101,6 +103,7 @@ class ThreadsReader:
     def read(self, moment: Moment) -> dict[int, Borrowings]:
         """While it is stopped. Returns what threads must be asked, by their ids; the first one the process's questions too."""
         self._raw = []
+        self._proc = moment.proc
         asks: dict[int, Borrowings] = {}
         for thread in moment.held.threads:
             tid = thread.tid
@@ -231,6 +234,17 @@ class ThreadsReader:
             report.unsaved(f"{name} timeout", "how long its system call has waited is unknown: it was interrupted before")
         for table in raw.apart:
             report.unsaved(f"{name} {table}", "the thread does not share them with the main thread")
+        if raw.tid not in self._placed:
+            self._placed[raw.tid] = self._elsewhere(raw.tid)
+        for kind in self._placed[raw.tid]:
+            report.unsaved(f"{name} {kind} namespace", "it is another one than that of the process")
+
+    def _elsewhere(self, tid: int) -> list[str]:
+        """The namespaces of a thread that are not those of the process. Looked up once: threads that change theirs later are too rare."""
+        try:
+            return [kind for kind in _NAMESPACES if self._proc.link(f"task/{tid}/ns/{kind}") != self._proc.link(f"ns/{kind}")]
+        except OSError:
+            return []  # it has ended
 
 
 def _tried(read: Callable[[int], Value], tid: int) -> Value | None:

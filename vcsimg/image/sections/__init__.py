@@ -42,7 +42,7 @@ SECTIONS: Mapping[str, tuple[type[Item], ...]] = {
     "cmdline": (program.Argument,),
     "environ": (program.Variable,),
     "limits": (program.ResourceLimit,),
-    "namespaces": (places.Namespace, places.IdMap, places.TimeOffset),
+    "namespaces": (places.Namespace, places.IdMap, places.TimeOffset, places.HostName),
     "cgroup": (places.Cgroup,),
     "mounts": (places.Mount,),
     "files": (

@@ -36,6 +36,14 @@ class TimeOffset(Item, kind="time_offset"):
 
 
 @dataclass(frozen=True, slots=True)
+class HostName(Item, kind="host_name"):
+    """uname(2), uts_namespaces(7): what the machine is called in a UTS namespace other than vcsimg's."""
+
+    node: str
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cgroup(Item, kind="cgroup"):
     """A line of /proc/PID/cgroup, cgroups(7). `controllers` is empty for the unified hierarchy (0)."""
 
