@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from vcsimg.errors import HostileImage
 from vcsimg.image.pages import FileSource, ImageMemory, NoFiles
 from vcsimg.image.snapshot import Process, Snapshot
 from vcsimg.restore.objects import Objects
@@ -47,7 +48,8 @@ class Context:
     `pids`: our ids of the processes, by theirs; `pipes`: both ends of each, by device and inode; `taken`: those that
     are given away already; `sockets`: by inode; `queues`: POSIX message queues, by device and inode. `skeletons`: the processes;
     `stand_ins`: the ptys for standard input, output and error, by process and descriptor. `kept`: inodes of TCP connections that go on;
-    `before_they_run`: what is done when nothing can fail any more."""
+    `before_they_run`: what is done when nothing can fail any more. `places`: where to open files that are not to be opened at their path, by
+    path and inode (see versions.py)."""
 
     snapshot: Snapshot
     options: RestoreOptions
@@ -65,6 +67,13 @@ class Context:
     owned: list[int] = field(default_factory=list)
     kept: set[int] = field(default_factory=set)
     before_they_run: list[Callable[[], None]] = field(default_factory=list)
+    places: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    def at(self, what: str, path: str) -> str:
+        """A path of the processes, as we see it. Raises HostileImage."""
+        if not path.startswith("/") or "/../" in f"{path}/" or "\0" in path:
+            raise HostileImage(what, f"{path!r} is no absolute path")
+        return self.root + path
 
     def own(self, fd: int) -> int:
         """A descriptor of ours, to be closed at the end."""

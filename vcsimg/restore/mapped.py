@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vcsimg.errors import RestoreError
@@ -18,10 +19,12 @@ _DELETED = " (deleted)"
 
 @dataclass
 class MappedFiles:
-    """`root`: the folder that is the root of the processes, as we see it."""
+    """`root`: the folder that is the root of the processes, as we see it; `places`: where to open files that are not to be opened at their
+    path, by path and inode."""
 
     root: str
     objects: Objects
+    places: Mapping[tuple[str, int], str] = field(default_factory=dict)
     _open: dict[str, int] = field(default_factory=dict)
     _others: list[int] = field(default_factory=list)
     _sums: dict[tuple[int, int], str] = field(default_factory=dict)

@@ -129,7 +129,7 @@ class MemoryRestorer:
 
     def _writable(self, region: Region) -> int:
         """A file that the process writes to through memory: the file itself, as it is now."""
-        path = self._files.root + region.name
+        path = self._files.places.get((region.name, region.inode)) or self._files.root + region.name
         try:
             fd = os.open(path, (os.O_RDWR if "mw" in region.flags else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError as error:

@@ -4,13 +4,16 @@ files, deleted files. Each is made once, by us, and known by the device and inod
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from vcsimg.errors import RestoreError
 from vcsimg.image.pages import FileSource
+from vcsimg.image.versions import Read
 
 _CHUNK = 2 << 20
 _MFD_CLOEXEC = 1
 _MFD_ALLOW_SEALING = 2
+_NAME = 60
 
 Key = tuple[str, int]
 """Device and inode."""
@@ -72,6 +75,18 @@ class Objects:
                 fcntl.fcntl(self._made[key], fcntl.F_ADD_SEALS, seals)
 
 
+def nameless(root: str, path: str, mode: int) -> int:
+    """An empty file without a name where another one was, with its permissions; in memory, if none can be made there. Raises OSError."""
+    fd = -1
+    if path.startswith("/"):
+        with suppress(OSError):
+            fd = os.open(root + os.path.dirname(path), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    if fd < 0:
+        fd = os.memfd_create(os.path.basename(path)[:_NAME] or "deleted", _MFD_CLOEXEC | _MFD_ALLOW_SEALING)
+    os.fchmod(fd, mode & 0o7777)
+    return fd
+
+
 def copy(sha256: str, files: FileSource, fd: int) -> None:
     """Write a content of the image to a file. Raises RestoreError, DamagedImage."""
     size = files.size(sha256) or 0
@@ -81,3 +96,19 @@ def copy(sha256: str, files: FileSource, fd: int) -> None:
             os.pwrite(fd, files.read(sha256, offset, _CHUNK), offset)
     except OSError as error:
         raise RestoreError("content of a file", str(error.strerror)) from None
+
+
+def pour(read: Read, fd: int) -> int:
+    """Write a content to a file, from its beginning. Returns its size. Raises OSError, DamagedImage."""
+    offset = 0
+    while data := read(offset, _CHUNK):
+        write_at(fd, data, offset)
+        offset += len(data)
+    return offset
+
+
+def write_at(fd: int, data: bytes, offset: int) -> None:
+    """All of it. Raises OSError."""
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], offset + done)

@@ -45,6 +45,7 @@ from vcsimg.restore.threads import make_threads, restore_registers, restore_thre
 from vcsimg.restore.timers import restore_timers
 from vcsimg.restore.tree import Tree, pids
 from vcsimg.restore.vdso import make_way, restore_vdso
+from vcsimg.restore.versions import Versions
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ class _Run:
         self._space = space
         self._context = Context(snapshot, options, objects, f"/proc/{space.init}/root", ptys)
         self._attended: Pty | None = None
-        self._files = MappedFiles(self._context.root, objects)
+        self._versions = Versions(self._context)
+        self._files = MappedFiles(self._context.root, objects, self._context.places)
         self._shared = SharedObjects(snapshot, space, self._context.notes)
         self._memory = MemoryRestorer(space.transport, objects, self._files, self._shared, self._context.notes)
         self._descriptors = Descriptors(self._context)
@@ -124,6 +126,7 @@ class _Run:
         for skeleton in self._skeletons:
             skeleton.close()
         self._files.close()
+        self._versions.close()
         self._context.close()
         self._context.objects.close()
         self._context.ptys.close(keep=self._attended.master if self._attended is not None else None)
@@ -134,11 +137,13 @@ class _Run:
             self._tree.close()
         for skeleton in reversed(self._skeletons):
             skeleton.kill()
+        self._versions.undo()
         self._space.close()
 
     def run(self, ready: Callable[[int, int], None] | None) -> Restored:
         highest = self._descriptors.highest()
         self._make_tree(highest + 1)
+        self._versions.prepare()  # now that their files in /proc are there
         context = self._context
         if not context.options.host_pids:
             self._shared.make(self._skeletons[0])
@@ -155,6 +160,7 @@ class _Run:
         self._descriptors.make_all()
         for skeleton in self._skeletons:
             self._descriptors.place(skeleton, self._space.transport)
+        self._versions.commit()
         self._poke()
         for skeleton in self._skeletons:
             self._memory.seal(skeleton)
