@@ -7,50 +7,21 @@ has it, at every system call of its own. Signals stay away from it, so that none
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
-import platform
 import signal
 import struct
 import threading
 import time
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
-from vcsimg.kernel.calls import call
+from vcsimg.kernel.calls import Calls, Results, loop
 from vcsimg.kernel.syscalls import NR
-from vcsimg.kernel.x86_64 import CALL_LOOP
-
-Calls = npt.NDArray[np.uint64]
-"""System calls, shape (n, 7): the number and six arguments of each."""
-Results = npt.NDArray[np.int64]
-"""Their results, shape (n,): negative errno for one that failed."""
-
-_ENTER = bytes.fromhex(
-    "53"  # push rbx
-    "55"  # push rbp
-    "4154"  # push r12
-    "4889fb"  # mov rbx, rdi
-    "4889f5"  # mov rbp, rsi
-    "4989d4"  # mov r12, rdx
-)
-_LEAVE = bytes.fromhex(
-    "415c"  # pop r12
-    "5d"  # pop rbp
-    "5b"  # pop rbx
-    "c3"  # ret
-)
 
 _PENDING = np.int64(1 << 62)
 """No system call has this result."""
 _WORD = struct.Struct("<Q")
-_PROT_READ_EXEC = 5
-_code: list[ctypes.c_char] = []
-"""What keeps the memory of the function."""
-
 _EAGER = 2000
 _NAP = 0.0001
 
@@ -63,8 +34,8 @@ class Aside:
     """
 
     def __init__(self, calls: Calls) -> None:
-        """Raises OSError where there can be no such thread: see available()."""
-        function = _function()
+        """Raises OSError where there can be no such thread: see calls.loop()."""
+        function = loop()
         if function is None:
             raise OSError("this process gets no memory for code")
         self._go, self._leave = os.eventfd(0, os.EFD_CLOEXEC), os.eventfd(0, os.EFD_CLOEXEC)
@@ -112,24 +83,3 @@ class Aside:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         # It stays inside until it is told to leave, that is, until time does not matter any more.
         function(self._table.ctypes.data, self._results.ctypes.data, len(self._table))
-
-
-def available() -> bool:
-    """Whether there can be such threads."""
-    return _function() is not None
-
-
-@cache
-def _function() -> Callable[[int, int, int], None] | None:
-    """void function(calls, results, count); None on another kind of processor, or where memory cannot be made executable (SELinux, execmem)."""
-    if platform.machine() != "x86_64":
-        return None
-    memory = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.write(_ENTER + CALL_LOOP + _LEAVE)
-    code = ctypes.c_char.from_buffer(memory)
-    try:
-        call(NR["mprotect"], ctypes.addressof(code), mmap.PAGESIZE, _PROT_READ_EXEC)
-    except OSError:
-        return None
-    _code.append(code)
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(ctypes.addressof(code))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vcsimg.kernel import aside, pagemap, pidfd, userfaultfd, vmio
+from vcsimg.kernel import calls, pagemap, pidfd, userfaultfd, vmio
 
 ENVIRONMENT = "VCSIMG_DISABLE"
 
@@ -177,7 +177,7 @@ def _ask_proc_children() -> str | None:
 
 
 def _ask_aside() -> str | None:
-    return None if aside.available() else "memory of vcsimg cannot be made executable"
+    return None if calls.loop() is not None else "memory of vcsimg cannot be made executable"
 
 
 def _ask_ptrace_scope() -> str | None:

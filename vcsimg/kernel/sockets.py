@@ -9,7 +9,9 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vcsimg.kernel.calls import call
+import numpy as np
+
+from vcsimg.kernel.calls import call, call_in_a_row
 from vcsimg.kernel.syscalls import NR
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -154,24 +156,21 @@ class _OptionPlan:
         self._lengths = ctypes.create_string_buffer(self._whole, len(self._whole))
         self._values = ctypes.create_string_buffer(sum(sizes))
         length_at, value_at = ctypes.addressof(self._lengths), ctypes.addressof(self._values)
-        self._calls = []
+        self._calls = np.zeros((len(options), 7), np.uint64)
         position = 0
         for index, (which, size) in enumerate(zip(options, sizes, strict=True)):
             self.places.append((which, position))
-            self._calls.append((which.level, which.number, value_at + position, length_at + 4 * index))
+            self._calls[index, :6] = NR["getsockopt"], 0, which.level, which.number, value_at + position, length_at + 4 * index
             position += size
 
     def read(self, fd: int) -> OptionValues:
         """The values for one socket."""
         self._lengths.raw = self._whole
-        ask = _getsockopt
-        failed = [ask(fd, *arguments) for arguments in self._calls]
-        return OptionValues(self, failed, self._lengths.raw, self._values.raw)
+        self._calls[:, 1] = fd
+        return OptionValues(self, call_in_a_row(self._calls).tolist(), self._lengths.raw, self._values.raw)
 
 
 _plans: dict[tuple[int, int], _OptionPlan] = {}
-_getsockopt = ctypes.CDLL(None).getsockopt
-_getsockopt.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
 
 def read_options(handle: Handle) -> OptionValues:

@@ -1,4 +1,4 @@
-"""System calls made aside."""
+"""System calls in a row, and aside."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from vcsimg.kernel.aside import Aside, Calls
+from vcsimg.kernel import calls as kernel_calls
+from vcsimg.kernel.aside import Aside
+from vcsimg.kernel.calls import Calls, call_in_a_row
 from vcsimg.kernel.syscalls import NR
 
 TEXT = ctypes.create_string_buffer(b"abc", 3)
@@ -84,3 +86,13 @@ def test_what_was_begun_is_waited_for(pipe: tuple[int, int]) -> None:
     aside.begin()
     aside.close()
     assert os.read(reading, 9) == b"abc"
+
+
+@pytest.mark.parametrize("loop", [True, False])
+def test_calls_in_a_row(loop: bool, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no memory of ours can be executable."""
+    if not loop:
+        monkeypatch.setattr(kernel_calls, "loop", lambda: None)
+    reading, writing = pipe
+    assert call_in_a_row(writes(writing, 0xFFFFFFFF, writing)).tolist() == [1, -9, 1]
+    assert os.read(reading, 9) == b"ac"
