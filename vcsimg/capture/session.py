@@ -25,7 +25,7 @@ from vcsimg.process import HeldProcess, find_code_early, hold, hold_tree
 @dataclass(frozen=True)
 class Options:
     """What the user may choose. `exclude`: shell patterns for names of regions that are not captured. `files`: keep the contents
-    of mapped files. `file_content`: bytes up to which the content of a file that is open for writing is kept. `scratch`: a folder for a
+    of files. `file_content`: bytes up to which the content of a file that is open for writing is kept. `scratch`: a folder for a
     file of the size of the process that has no name. `kill`: end what was captured when it is stored, without that it runs again (see
     farewell.py)."""
 
@@ -61,7 +61,7 @@ class Session:
         self._captures: dict[int, ProcessCapture] = {}
         self._bases: dict[int, Process] = {}
         self._files = FileTable()
-        self._open_files = OpenFiles(options.scratch, options.file_content)
+        self._open_files = OpenFiles(options.scratch, options.file_content if options.files else 0)
 
     def __enter__(self) -> Session:
         return self
@@ -211,7 +211,7 @@ class Session:
         return Snapshot(
             processes=tuple(tree.finish(processes)),
             host=host_records(),
-            files={**(files if self.options.files else {}), **open_files},
+            files={**files, **open_files} if self.options.files else {},
             base=self.base,
             facts=facts,
         )

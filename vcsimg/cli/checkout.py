@@ -27,18 +27,31 @@ if TYPE_CHECKING:
     "--core", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE", help="One ELF core, to FILE (-: standard output)."
 )
 @click.option("--raw", type=click.Path(path_type=Path), metavar="DIR", help="Plain files: memory by region, texts, mapped files.")
+@click.option(
+    "--files",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The contents of files that it had open, by their paths below DIR.",
+)
 @click.option("--process", "pid", type=PID, metavar="PID", help="Only this process of a tree.")
 @click.option("-f", "--force", is_flag=True, help="Replace files that exist.")
 @repository_option
 @json_option("One JSON document: the commit, and the paths of what was written.")
 def checkout(
-    revision: str, core: Path | None, raw: Path | None, pid: int | None, force: bool, repo: Path | None, as_json: bool
+    revision: str,
+    core: Path | None,
+    raw: Path | None,
+    files: Path | None,
+    pid: int | None,
+    force: bool,
+    repo: Path | None,
+    as_json: bool,
 ) -> None:
     """Rebuild the image of a capture: an ELF core for each process, named COMM.PID.core, in the current folder.
 
     Debuggers open it: gdb PROGRAM COMM.PID.core. Every page is checked against the hash that was stored with it.
     """
-    from vcsimg.export import core_name, save_core, write_core, write_raw
+    from vcsimg.export import core_name, save_core, write_core, write_open_files, write_raw
 
     if as_json and core is not None and str(core) == "-":
         raise click.UsageError("--core - and --json both write standard output.")
@@ -56,7 +69,7 @@ def checkout(
                 remedy=f"Choose one with --process: {', '.join(str(process.pid) for process in processes)}.",
             )
         cores = [(processes[0], core)] if core is not None else []
-        if core is None and raw is None:
+        if core is None and raw is None and files is None:
             cores = [(process, Path(core_name(process))) for process in processes]
         for _, path in cores:
             if str(path) != "-" and os.path.lexists(path) and not force:
@@ -75,6 +88,9 @@ def checkout(
             with _progress(err, str(raw)) as progress:
                 write_raw(replace(snapshot, processes=tuple(processes)), raw, progress=progress)
             written.append(raw)
+        if files is not None:
+            write_open_files(replace(snapshot, processes=tuple(processes)), files)
+            written.append(files)
     if as_json:
         stdout().json({"commit": commit, "written": [str(path.absolute()) for path in written]})
         return

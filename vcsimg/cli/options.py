@@ -38,6 +38,22 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
+class Size(click.ParamType[int]):
+    """An amount of bytes: 64M, 1.5G, 500K (powers of 1024); a bare number is bytes."""
+
+    name = "size"
+    _SYNTAX = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*([KMGT]?)(?:i?B)?\Z", re.IGNORECASE)
+    _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}  # noqa: RUF012
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = self._SYNTAX.match(value.strip())
+        if found is None:
+            self.fail(f"{value!r} is not an amount of bytes such as 500K, 64M or 1G", param, ctx)
+        return int(float(found[1]) * (1 << self._UNITS[found[2].upper()]))
+
+
 class Signal(click.ParamType[int]):
     """A signal by name (USR1, SIGUSR1, RTMIN+2) or number. Gives its number. Not one that ends or stops a recorder."""
 
@@ -67,6 +83,7 @@ class Signal(click.ParamType[int]):
 
 PID = click.IntRange(min=1, max=(1 << 31) - 1)
 DURATION = Duration()
+SIZE = Size()
 SIGNAL = Signal()
 
 

@@ -10,7 +10,7 @@ import click
 
 from vcsimg.cli.events import EventLog, Tally, as_dict
 from vcsimg.cli.live import LiveLine
-from vcsimg.cli.options import DURATION, PID, SIGNAL, Command, find_repository, json_option, repository_option
+from vcsimg.cli.options import DURATION, PID, SIGNAL, SIZE, Command, find_repository, json_option, repository_option
 from vcsimg.cli.output import Part, count, duration, size, stderr, stdout
 from vcsimg.errors import RepositoryMissing, VcsimgError
 
@@ -26,10 +26,20 @@ _UNSAVED_SHOWN = 10
 
 
 def _capture_options(command: Command) -> Command:
-    """How captures are made; the command gets `engine`, `exclude`, `files` and `tree`."""
+    """How captures are made; the command gets `engine`, `exclude`, `file_content`, `files` and `tree`."""
     for option in (
         click.option("--tree", is_flag=True, help="The process and all its descendants, stopped at one instant."),
-        click.option("--no-files", "files", flag_value=False, default=True, help="Leave out the contents of mapped files."),
+        click.option(
+            "--file-content",
+            type=SIZE,
+            default="64M",
+            show_default=True,
+            metavar="LIMIT",
+            help="Keep the content of files that are open for writing up to this size, and of small ones that are only read; 0: of none.",
+        ),
+        click.option(
+            "--no-files", "files", flag_value=False, default=True, help="Leave out the contents of files, mapped or open."
+        ),
         click.option(
             "--exclude",
             multiple=True,
@@ -62,10 +72,26 @@ def _loop_options(command: Command) -> Command:
     return command
 
 
-def _options(repository: Repository, engine: str, exclude: tuple[str, ...], files: bool, tree: bool, kill: bool = False) -> Options:
+def _options(
+    repository: Repository,
+    engine: str,
+    exclude: tuple[str, ...],
+    files: bool,
+    file_content: int,
+    tree: bool,
+    kill: bool = False,
+) -> Options:
     from vcsimg.capture import Options
 
-    return Options(scratch=repository.path / "vcsimg", engine=engine, tree=tree or kill, files=files, exclude=exclude, kill=kill)
+    return Options(
+        scratch=repository.path / "vcsimg",
+        engine=engine,
+        tree=tree or kill,
+        files=files,
+        file_content=file_content,
+        exclude=exclude,
+        kill=kill,
+    )
 
 
 @click.command()
@@ -86,6 +112,7 @@ def capture(
     engine: str,
     exclude: tuple[str, ...],
     files: bool,
+    file_content: int,
     tree: bool,
     repo: Path | None,
     as_json: bool,
@@ -98,7 +125,7 @@ def capture(
 
     with (
         find_repository(repo) as repository,
-        Recorder(repository, pid, _options(repository, engine, exclude, files, tree, kill)) as recorder,
+        Recorder(repository, pid, _options(repository, engine, exclude, files, file_content, tree, kill)) as recorder,
     ):
         recorded = recorder.capture(message)
     if as_json:
@@ -150,6 +177,7 @@ def record(
     engine: str,
     exclude: tuple[str, ...],
     files: bool,
+    file_content: int,
     tree: bool,
     repo: Path | None,
     as_json: bool,
@@ -190,7 +218,7 @@ def record(
 
     with (
         find_repository(repo) as repository,
-        Recorder(repository, pid, _options(repository, engine, exclude, files, tree)) as recorder,
+        Recorder(repository, pid, _options(repository, engine, exclude, files, file_content, tree)) as recorder,
     ):
         log.start(recorder)
         if not as_json and events != "-":
@@ -241,6 +269,7 @@ def run(
     engine: str,
     exclude: tuple[str, ...],
     files: bool,
+    file_content: int,
     tree: bool,
     quiet: bool,
     repo: Path | None,
@@ -277,7 +306,7 @@ def run(
         status = run_program(
             repository,
             command,
-            _options(repository, engine, exclude, files, tree),
+            _options(repository, engine, exclude, files, file_content, tree),
             every=None if on_demand else every,
             count=number,
             on_start=on_start,

@@ -50,7 +50,7 @@ class Poke(click.ParamType[tuple[int, bytes]]):
     type=click.Choice(("keep", "rollback", "fail")),
     default="keep",
     show_default=True,
-    help="Open files that have changed since: use them as they are and say so, bring them back, or refuse.",
+    help="Files that have changed since: use them as they are and say so; bring them back, and keep what is there beside; or refuse.",
 )
 @click.option(
     "--tcp",

@@ -1,6 +1,7 @@
 """Snapshot → ELF core files and plain files."""
 
 from vcsimg.export.core import core_name, save_core, write_core
+from vcsimg.export.open_files import write_open_files
 from vcsimg.export.raw import write_raw
 
-__all__ = ["core_name", "save_core", "write_core", "write_raw"]
+__all__ = ["core_name", "save_core", "write_core", "write_open_files", "write_raw"]

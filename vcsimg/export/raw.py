@@ -19,14 +19,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from vcsimg.export.core import Progress
 from vcsimg.export.extents import Content, Kind
 from vcsimg.export.filecontent import file_content
 from vcsimg.export.linkmap import loaded_libraries
 from vcsimg.export.notes import auxiliary_vector
-from vcsimg.export.sink import Sink, new_directory
+from vcsimg.export.sink import Sink, below, create, make_directory, new_directory
 from vcsimg.image.records import Record, format_records
 from vcsimg.image.snapshot import GENERAL_REGISTERS, Process, Snapshot
 from vcsimg.image.units import PIECE_SIZE
@@ -44,8 +43,8 @@ def write_raw(snapshot: Snapshot, directory: Path, *, progress: Progress | None 
     with new_directory(directory) as root:
         for process in snapshot.processes:
             folder = root / str(process.pid)
-            _make_directory(folder / "memory")
-            _make_directory(folder / "state")
+            make_directory(folder / "memory")
+            make_directory(folder / "state")
             lines = "".join(region.line() + "\n" for region in process.regions)
             _write(folder / "map", [lines.encode("utf-8", "surrogateescape")])
             _write(folder / "threads", [format_records(_threads(process))])
@@ -64,7 +63,7 @@ def _write_memory(process: Process, folder: Path, progress: Progress | None) -> 
         for extent in extents:
             if extent.kind is not Kind.DATA:
                 continue
-            with _create(folder / "memory" / f"{extent.start:012x}-{extent.end:012x}.bin") as stream:
+            with create(folder / "memory" / f"{extent.start:012x}-{extent.end:012x}.bin") as stream:
                 sink = Sink(stream)
                 for length in sink.copy(content.chunks(extent)):
                     done += length
@@ -94,14 +93,14 @@ def _write_files(snapshot: Snapshot, root: Path) -> None:
             if content is None or file.sha256 is None or file.sha256 in placed:
                 continue
             size, read = content
-            path = root / _relative(file.path)
+            path = root / below(file.path)
             try:
-                stream = _create(path)
+                stream = create(path)
             except OSError as error:
                 if error.errno not in _UNUSABLE:
                     raise
-                path = root / ".sha256" / _relative(file.sha256)
-                stream = _create(path)
+                path = root / ".sha256" / below(file.sha256)
+                stream = create(path)
             with stream:
                 for offset in range(0, size, PIECE_SIZE):
                     stream.write(read(offset, min(PIECE_SIZE, size - offset)))
@@ -117,7 +116,7 @@ def _link_build_id(root: Path, build_id: str, file: Path) -> None:
     """Names by which gdb finds a program (.build-id/ab/cd…) and its symbols (the same with .debug)."""
     for suffix in ("", ".debug"):
         link = root / ".build-id" / build_id[:2] / (build_id[2:] + suffix)
-        _make_directory(link.parent)
+        make_directory(link.parent)
         if not link.is_symlink():
             link.symlink_to(os.path.relpath(file, link.parent))
 
@@ -130,36 +129,17 @@ def _link_libraries(process: Process, root: Path, placed: dict[str, Path]) -> No
     for name, dynamic in loaded_libraries(process.memory, auxiliary_vector(process)):
         region = process.regions.find(dynamic)
         file = placed.get(sha256s.get((region.device, region.inode), "")) if region else None
-        link = root / _relative(name)
+        link = root / below(name)
         if file is None or not name.startswith("/") or link.exists():
             continue
         try:
-            _make_directory(link.parent)
+            make_directory(link.parent)
             link.symlink_to(os.path.relpath(file, link.parent))
         except OSError as error:
             if error.errno not in _UNUSABLE:
                 raise
 
 
-def _relative(path: str) -> Path:
-    """A path of the captured process as one below a directory: never out of it."""
-    parts = [part for part in path.removesuffix(" (deleted)").replace("\0", "_").split("/") if part not in ("", ".", "..")]
-    return Path(*parts) if parts else Path("_")
-
-
-def _create(path: Path) -> BinaryIO:
-    _make_directory(path.parent)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    return open(descriptor, "wb")
-
-
-def _make_directory(path: Path) -> None:
-    """Like mkdir -p, all that are new with mode 0700."""
-    if not path.is_dir():
-        _make_directory(path.parent)
-        path.mkdir(0o700)
-
-
 def _write(path: Path, parts: Iterable[bytes]) -> None:
-    with _create(path) as stream:
+    with create(path) as stream:
         stream.writelines(parts)

@@ -153,3 +153,23 @@ def _errors_named(path: Path) -> Iterator[None]:
             errno.EEXIST: "Name a directory that does not exist yet, or is empty.",
         }.get(error.errno or 0, "Check the path and its permissions.")
         raise ExportError(str(path), os.strerror(error.errno or 0), remedy=remedy) from error
+
+
+def below(path: str) -> Path:
+    """A path of the captured process as one below a directory: never out of it."""
+    parts = [part for part in path.removesuffix(" (deleted)").replace("\0", "_").split("/") if part not in ("", ".", "..")]
+    return Path(*parts) if parts else Path("_")
+
+
+def create(path: Path) -> BinaryIO:
+    """A new file, mode 0600, and the directories above it. Raises OSError."""
+    make_directory(path.parent)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    return open(descriptor, "wb")
+
+
+def make_directory(path: Path) -> None:
+    """Like mkdir -p, all that are new with mode 0700."""
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(0o700)
