@@ -34,7 +34,7 @@ def choose(pid: int, threads: list[HeldThread], memory_fd: int) -> Loan | str:
             continue
         options = stopping.OPTIONS
         try:
-            status = procfs.read(pid, f"task/{thread.tid}/status")
+            status = thread.status or procfs.read(pid, f"task/{thread.tid}/status")
             if b"\nSeccomp:\t" in status and b"\nSeccomp:\t0\n" not in status:
                 options |= seccomp.PTRACE_O_SUSPEND_SECCOMP
             found = _obstacle(thread, options)

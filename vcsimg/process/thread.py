@@ -17,15 +17,17 @@ class HeldThread:
     `stop_signal`: siginfo_t of a signal that the kernel had taken off the queue for this thread when the stop came; it is delivered
     when the thread is released. Only signals that will end the process are kept so.
     `group_stopped`: it was stopped by SIGSTOP or the like, and stays so after release.
+    `status`: what stands in its status file; to be set by whoever reads that while it is stopped, so that nobody else need.
     """
 
-    __slots__ = ("_address", "_buffer", "_own", "_own_mask", "group_stopped", "lent", "pid", "stop_signal", "tid")
+    __slots__ = ("_address", "_buffer", "_own", "_own_mask", "group_stopped", "lent", "pid", "status", "stop_signal", "tid")
 
     def __init__(self, pid: int, tid: int) -> None:
         self.pid = pid
         self.tid = tid
         self.stop_signal: bytes | None = None
         self.group_stopped = False
+        self.status = b""
         self.lent = False
         self._own: RegisterWords | None = None
         self._own_mask = 0

@@ -155,7 +155,6 @@ class StateReader:
         with self._moment(held) as moment:
             self._stat, self._monotonic = moment.stat, moment.monotonic
             self._timers.read(moment)
-            self._signals.read(moment)
             asks = self._threads.read(moment)
             self._trouble = _run(held, asks, lambda: self._status.look_at_locks(moment))
             self._threads.remember(moment, asks.keys())
@@ -166,6 +165,7 @@ class StateReader:
             self._places.read(moment)
             self._control.read(moment)
             self._mounts.read(moment)
+            self._signals.read(moment)
             self._descriptors.read(moment)
 
     @contextmanager

@@ -108,6 +108,7 @@ class ThreadsReader:
         for thread in moment.held.threads:
             tid = thread.tid
             status = moment.status if tid == moment.tid else moment.proc.read_at_once(f"task/{tid}/status")
+            thread.status = status
             registers = thread.registers()
             count = switches(status)
             own = self._still.own(tid, registers, count) if tid != moment.tid else None
