@@ -295,3 +295,35 @@ CASE(proc_exit_signal) {
     int st;
     CHECK(waitpid(c, &st, __WALL) == c);
 }
+
+CASE(proc_session_whose_leader_is_gone) {
+    int to[2], from[2], before[2], after[2], leader, zombie;
+    char byte;
+    CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 && pipe(to) == 0 && pipe(from) == 0);
+    for (int i = 0; i < 2; i++) {
+        if (!(leader = fork())) {
+            setsid();
+            if (fork()) _exit(3);
+            for (int k = 0; k < 2; k++) {
+                int ids[2] = {getsid(0), getpgrp()};
+                CHECK(write(from[1], ids, sizeof ids) == sizeof ids && (k || read(to[0], &byte, 1) == 1));
+            }
+            _exit(0);
+        }
+        if (i) break;
+        zombie = leader;
+        CHECK(read(from[0], before, sizeof before) == sizeof before && before[0] == leader && before[1] == leader);
+        siginfo_t info;
+        CHECK(waitid(P_PID, zombie, &info, WEXITED | WNOWAIT) == 0);
+    }
+    CHECK(waitpid(leader, 0, 0) == leader && read(from[0], before, sizeof before) == sizeof before && before[0] == leader);
+    restored();
+    CHECK(write(to[1], "xx", 2) == 2);
+    for (int i = 0; i < 2; i++) {
+        CHECK(read(from[0], after, sizeof after) == sizeof after && after[0] == after[1] && (after[0] == leader || after[0] == zombie));
+        CHECK(i == 0 || after[0] != before[0]);
+        before[0] = after[0];
+    }
+    int status;
+    CHECK(waitpid(zombie, &status, 0) == zombie && WEXITSTATUS(status) == 3);
+}

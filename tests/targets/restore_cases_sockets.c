@@ -951,3 +951,70 @@ CASE(pidfd_reaped) {
     struct pollfd p = {f, POLLIN};
     CHECK(poll(&p, 1, 0) == 1);
 }
+
+CASE(udp_shut_down_tcp_shut_for_reading) {
+    int u = socket(AF_INET, SOCK_DGRAM, 0), l = socket(AF_INET, SOCK_STREAM, 0), a = socket(AF_INET, SOCK_STREAM, 0), b;
+    struct sockaddr_in s = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof s;
+    char c;
+    CHECK(bind(l, (void *)&s, n) == 0 && listen(l, 1) == 0 && getsockname(l, (void *)&s, &n) == 0);
+    CHECK(connect(a, (void *)&s, n) == 0 && (b = accept(l, 0, 0)) >= 0 && shutdown(a, SHUT_RD) == 0);
+    CHECK(connect(u, (void *)&s, n) == 0 && shutdown(u, SHUT_RDWR) == 0);
+    restored();
+    CHECK(recv(u, &c, 1, 0) == 0 && send(u, "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE);
+    CHECK(recv(a, &c, 1, MSG_DONTWAIT) == 0 && send(a, "x", 1, 0) == 1 && recv(b, &c, 1, 0) == 1);
+}
+
+CASE(sock_rare_options) {
+    struct { int level, number, value; } wanted[] = {
+        {SOL_SOCKET, 45, 1}, {SOL_SOCKET, 63, 1}, {IPPROTO_IPV6, 60, 1}, {IPPROTO_IPV6, 77, 1}, {IPPROTO_IPV6, 33, 1}, {IPPROTO_IPV6, 11, 1},
+        {SOL_SOCKET, 44, 1},
+    };
+    enum { COUNT = sizeof wanted / sizeof *wanted };
+    int u = socket(AF_INET6, SOCK_DGRAM, 0), t = socket(AF_INET, SOCK_STREAM, 0), value, mss = 700, has[COUNT];
+    unsigned char sticky[8] = {0, 0, 1, 4}, found[64];
+    uint64_t rate = 123456, got = 0;
+    socklen_t n = 4;
+    CHECK(u >= 0 && t >= 0);
+    CHECK(setsockopt(u, SOL_SOCKET, 47, &rate, 8) == 0 && setsockopt(t, IPPROTO_TCP, TCP_MAXSEG, &mss, 4) == 0 && listen(t, 1) == 0);
+    for (int i = 0; i < COUNT; i++) has[i] = setsockopt(u, wanted[i].level, wanted[i].number, &wanted[i].value, 4) == 0; /* not every kernel */
+    int options = setsockopt(u, IPPROTO_IPV6, 59, sticky, 8) == 0; /* needs privilege */
+    restored();
+    for (int i = 0; i < COUNT; i++) {
+        CHECK(!has[i] || getsockopt(u, wanted[i].level, wanted[i].number, &value, &n) == 0);
+        CHECK(!has[i] || value == wanted[i].value);
+    }
+    CHECK(getsockopt(t, IPPROTO_TCP, TCP_MAXSEG, &value, &n) == 0 && value == mss);
+    n = 8;
+    CHECK(getsockopt(u, SOL_SOCKET, 47, &got, &n) == 0 && got == rate);
+    n = 64;
+    CHECK(!options || (getsockopt(u, IPPROTO_IPV6, 59, found, &n) == 0 && n == 8 && !memcmp(found, sticky, 8)));
+}
+
+CASE(udp_multicast) {
+    int a = socket(AF_INET, SOCK_DGRAM, 0), b = socket(AF_INET, SOCK_DGRAM, 0), c = socket(AF_INET6, SOCK_DGRAM, 0);
+    struct ip_mreqn any = {.imr_multiaddr.s_addr = inet_addr("239.1.2.5"), .imr_ifindex = 1};
+    struct ip_mreq_source only = {{inet_addr("239.1.2.4")}, {htonl(INADDR_LOOPBACK)}, {inet_addr("10.1.1.1")}}, blocked = only;
+    struct ipv6_mreq six = {.ipv6mr_interface = 1};
+    blocked.imr_multiaddr = any.imr_multiaddr;
+    CHECK(setsockopt(a, 0, IP_ADD_SOURCE_MEMBERSHIP, &only, sizeof only) == 0);
+    CHECK(setsockopt(a, 0, IP_ADD_MEMBERSHIP, &any, sizeof any) == 0 && setsockopt(a, 0, IP_BLOCK_SOURCE, &blocked, sizeof blocked) == 0);
+    int has6 = inet_pton(AF_INET6, "ff15::1234", &six.ipv6mr_multiaddr) == 1 && setsockopt(c, IPPROTO_IPV6, IPV6_JOIN_GROUP, &six, sizeof six) == 0;
+    restored();
+    CHECK(setsockopt(a, 0, IP_DROP_SOURCE_MEMBERSHIP, &only, sizeof only) == 0);
+    CHECK(setsockopt(a, 0, IP_UNBLOCK_SOURCE, &blocked, sizeof blocked) == 0 && setsockopt(a, 0, IP_DROP_MEMBERSHIP, &any, sizeof any) == 0);
+    CHECK(setsockopt(b, 0, IP_DROP_MEMBERSHIP, &any, sizeof any) == -1 && errno == EADDRNOTAVAIL);
+    CHECK(!has6 || setsockopt(c, IPPROTO_IPV6, IPV6_LEAVE_GROUP, &six, sizeof six) == 0);
+}
+
+CASE(unix_unlinked_and_connected_to_itself) {
+    int l = socket(AF_UNIX, SOCK_STREAM, 0), d = socket(AF_UNIX, SOCK_DGRAM, 0);
+    struct sockaddr_un gone = {AF_UNIX, "gone.sock"}, self = {AF_UNIX, "self.sock"}, found;
+    socklen_t n = sizeof found;
+    char text[5];
+    CHECK(bind(l, (void *)&gone, sizeof gone) == 0 && listen(l, 1) == 0 && unlink("gone.sock") == 0);
+    CHECK(bind(d, (void *)&self, sizeof self) == 0 && connect(d, (void *)&self, sizeof self) == 0 && send(d, "me", 2, 0) == 2);
+    restored();
+    CHECK(access("gone.sock", F_OK) == -1 && getsockname(l, (void *)&found, &n) == 0 && !strcmp(found.sun_path, "gone.sock"));
+    CHECK(recv(d, text, 5, 0) == 2 && send(d, "me", 2, 0) == 2 && recv(d, text, 5, 0) == 2);
+}

@@ -15,7 +15,10 @@ int main(int count, char **words) {
     int plain = shmget(key, 5 * 4096, IPC_CREAT | IPC_EXCL | 0640), removed = shmget(IPC_PRIVATE, 10000, IPC_CREAT | 0600);
     CHECK(plain >= 0 && removed >= 0);
     char *one = shmat(plain, NULL, 0), *two = shmat(plain, NULL, SHM_RDONLY), *gone = shmat(removed, NULL, 0);
-    CHECK(one != (void *)-1 && two != (void *)-1 && gone != (void *)-1 && shmctl(removed, IPC_RMID, NULL) == 0);
+    CHECK(one != (void *)-1 && two != (void *)-1 && gone != (void *)-1);
+    int locked = shmctl(removed, SHM_LOCK, NULL) == 0; /* the privileged, or within a limit */
+    char *read_only = shmat(removed, NULL, SHM_RDONLY); /* never touched */
+    CHECK(read_only != (void *)-1 && shmctl(removed, IPC_RMID, NULL) == 0);
     strcpy(one + 4096, "first"), strcpy(one + 4 * 4096, "last"), strcpy(gone + 9000, "removed");
     CHECK(mprotect(one + 2 * 4096, 4096, PROT_READ) == 0 && munmap(two, 4096) == 0);
 
@@ -49,6 +52,8 @@ int main(int count, char **words) {
     CHECK(write(orders[1], "x", 1) == 1 && semop(semaphores, &down, 1) == 0 && strcmp(one, "from the child") == 0);
     CHECK(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 7);
     struct shmid_ds facts;
+    CHECK(shmctl(removed, IPC_STAT, &facts) == 0 && !(facts.shm_perm.mode & SHM_LOCKED) == !locked);
+    CHECK(strcmp(read_only + 9000, "removed") == 0 && mprotect(read_only, 4096, PROT_READ | PROT_WRITE) == -1 && shmdt(read_only) == 0);
     CHECK(shmctl(plain, IPC_STAT, &facts) == 0 && facts.shm_segsz == 5 * 4096 && (facts.shm_perm.mode & 0777) == 0640);
     CHECK(shmdt(one) == 0 && shmdt(gone) == 0 && shmctl(removed, IPC_STAT, &facts) < 0);
     CHECK(semctl(semaphores, 0, GETALL, found) == 0 && found[0] == 7 && found[1] == 0 && found[2] == 300);

@@ -1,7 +1,8 @@
 """Process trees: parents and children, sessions, groups, and the dead that were not waited for.
 
 A session cannot be entered, only founded or inherited: so a child that is in another session than its parent's own was made before the parent
-founded that one, and is made so again. A process group whose leader is gone is founded by a process that ends again at once.
+founded that one, and is made so again. A process group whose leader is gone is founded by a process that ends again at once; so is a session,
+whose members that one makes as its own siblings (CLONE_PARENT).
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from vcsimg.image.sections.item import select
 from vcsimg.image.sections.status import Identity
 from vcsimg.image.snapshot import Process, Snapshot
 from vcsimg.kernel import ptrace
-from vcsimg.kernel.clone import CLONE_FILES, CLONE_FS
+from vcsimg.kernel.clone import CLONE_FILES, CLONE_FS, CLONE_PARENT
 from vcsimg.kernel.prctl_set import SET_NAME
 from vcsimg.kernel.syscalls import NR
+from vcsimg.restore.remote import Remote
 from vcsimg.restore.sessions import Controls, control_of
 from vcsimg.restore.skeleton import Skeleton
 
@@ -81,9 +83,30 @@ class Tree:
         return wanted == parent and self._session(pid) not in (pid, parent)
 
     def _session(self, pid: int) -> int:
-        """The session of a process; 0: one that was founded outside of the image."""
+        """The session of a process; 0: one that was founded outside of the image, as that of the root."""
         session = self._identities[pid].session
-        return session if session in self._identities and self._identities[session].session == session else 0
+        if session in self._identities:
+            return session if self._identities[session].session == session else 0
+        return session if session not in (0, self._identities[self.skeletons[0].pid].session) else 0
+
+    def _dead_leader(self, parent: Skeleton, session: int, flags: int) -> Skeleton | None:
+        """Who founds a session whose leader has ended: a child of this process. None if it was founded as the child of another one, or is
+        one that exists here."""
+        leader = next((skeleton for skeleton, _ in self._passing if skeleton.pid == session), None)
+        if leader is None:
+            buried = {zombie.pid: process.pid for process in self._snapshot.processes for zombie in _zombies(process)}
+            if buried.get(session, parent.pid) != parent.pid or not 0 < session < 1 << 22:
+                return None
+            zombie = next((one for one in _zombies(parent.process) if one.pid == session), None)
+            leader = parent.fork(
+                _nobody(session, parent.pid), flags, zombie.exit_signal & 0xFF if zombie is not None else signal.SIGCHLD
+            )
+            self._passing.append((leader, zombie))
+            leader.main.all([(NR["setsid"], ())], f"process {session} session")
+            if zombie is not None:
+                _call_it(leader.main, zombie.name)
+            self._sessions[session] = session
+        return leader if leader.process.parent == parent.pid else None
 
     def _fork(self, parent: Skeleton, child: Process) -> None:
         flags = 0
@@ -93,12 +116,21 @@ class Tree:
             if _FLAGS[table.table] and table.process != parent.pid:
                 raise RestoreError(f"process {child.pid}", f"it shares its {table.table} with one that is not its parent")
             flags |= _FLAGS[table.table]
-        skeleton = parent.fork(child, flags, self._identities[child.pid].exit_signal & 0xFF)
-        self.skeletons.append(skeleton)
-        self._by_pid[child.pid] = skeleton
-        self._sessions[child.pid] = self._sessions[parent.pid]
+        wanted = self._session(child.pid)
+        if wanted not in (0, self._sessions[parent.pid]) and wanted not in self._identities:
+            leader = self._dead_leader(parent, wanted, flags)
+            if leader is not None:
+                self._enter(leader.fork(child, flags | CLONE_PARENT, 0), wanted)
+                return
+        self._enter(parent.fork(child, flags, self._identities[child.pid].exit_signal & 0xFF), self._sessions[parent.pid])
+        skeleton = self._by_pid[child.pid]
         inherited = control_of(parent.process)
         self._controls.drop(skeleton, inherited.device if inherited is not None and self._has_terminal(parent) else None)
+
+    def _enter(self, skeleton: Skeleton, session: int) -> None:
+        self.skeletons.append(skeleton)
+        self._by_pid[skeleton.pid] = skeleton
+        self._sessions[skeleton.pid] = session
 
     def _has_terminal(self, skeleton: Skeleton) -> bool:
         """Whether it has its controlling terminal already: a leader that is yet to found its session has not."""
@@ -115,7 +147,9 @@ class Tree:
             members.setdefault(group, []).append(skeleton)
         for group, skeletons in members.items():
             leader = next((skeleton for skeleton in skeletons if skeleton.pid == group), None)
-            if leader is not None and self._sessions[leader.pid] == group:
+            if leader is None and self._sessions.get(group) == group:
+                pass  # a session whose leader has ended
+            elif leader is not None and self._sessions[leader.pid] == group:
                 pass  # setsid has made it
             elif leader is not None:
                 leader.main.all([(NR["setpgid"], (0, 0))], f"process {group} group")
@@ -162,14 +196,16 @@ class Tree:
 
     def _make_dead(self) -> None:
         for parent in self.skeletons:
-            for zombie in select(parent.process.section("family"), Zombie):
+            for zombie in _zombies(parent.process):
+                if zombie.pid in self._sessions and zombie.pid not in self._identities:
+                    continue  # it has founded a session that others are in
                 if zombie.pid in self._identities or not 0 < zombie.pid < 1 << 22:
                     raise HostileImage(f"process {parent.pid}", f"a dead child {zombie.pid} that lives")
                 skeleton = parent.fork(_nobody(zombie.pid, parent.pid), 0, zombie.exit_signal & 0xFF)
                 self._passing.append((skeleton, zombie))
                 self._sessions[zombie.pid] = self._sessions[parent.pid]
                 remote = skeleton.main
-                remote.call(NR["prctl"], SET_NAME, remote.put(os.fsencode(zombie.name)[:15] + b"\0"))
+                _call_it(remote, zombie.name)
                 if zombie.session == zombie.pid:
                     remote.all([(NR["setsid"], ())], f"process {zombie.pid} session")
                     self._sessions[zombie.pid] = zombie.pid
@@ -194,6 +230,15 @@ class Tree:
             skeleton.kill()
             skeleton.close()
         self._passing.clear()
+
+
+def _call_it(remote: Remote, name: str) -> None:
+    remote.call(NR["prctl"], SET_NAME, remote.put(os.fsencode(name)[:15] + b"\0"))
+    remote.clear()
+
+
+def _zombies(process: Process) -> tuple[Zombie, ...]:
+    return tuple(select(process.section("family"), Zombie))
 
 
 def _nobody(pid: int, parent: int) -> Process:

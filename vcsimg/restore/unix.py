@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import ExitStack, suppress
+from functools import partial
 
 from vcsimg.errors import RestoreError
 from vcsimg.image.sections import sockets as items
@@ -224,6 +225,8 @@ class UnixMaker:
                     if not (addresses.path_of(address) or "").startswith("/"):
                         stack.enter_context(addresses.inside(folder_of(process, found) or "/"))
                 addresses.bind(fd, address)
+                if path is not None and found.unlinked:
+                    self._context.before_they_run.append(partial(os.unlink, path))
             except OSError as error:
                 raise RestoreError(self._what, f"its address {found.local} cannot be had: {error.strerror}") from None
 
@@ -275,7 +278,7 @@ def connect_datagrams(context: Context, process: Process, found: items.Socket) -
     """When all that waits is in all sockets: a connected one takes nothing from others."""
     if found.type != socket.SOCK_DGRAM or not found.peer_raw or len(found.peer_raw) <= 2:
         return
-    server = other_end(context, found)
+    server = (process, found) if found.peer_inode == found.inode else other_end(context, found)
     folder = folder_of(server[0], server[1]) if server is not None else None
     with suppress(OSError), ExitStack() as stack:  # whoever was there may be gone: then sending fails, as it would have
         if folder is not None:

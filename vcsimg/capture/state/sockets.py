@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from vcsimg.capture.state.descriptors import Descriptor, Table, type_of
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections import sockets as items
-from vcsimg.kernel import kcmp, sockets, statx, tcp
+from vcsimg.kernel import kcmp, multicast, sockets, statx, tcp
 from vcsimg.kernel.sockdiag import UnixDiag, UnixSocket
 
 _ESTABLISHED, _CLOSE, _LISTEN = 1, 7, 10
@@ -46,12 +46,14 @@ class _Found:
     peer_pid: int | None = None
     over: bool = False
     shut: int | None = None
+    unlinked: bool | None = None
     tcp_state: int | None = None
     connection: tcp.Connection | None = None
     unsent: int = 0
     backlog: int | None = None
     groups: tuple[int, ...] = ()
     filter: bytes = b""
+    memberships: list[multicast.Membership] = field(default_factory=list)
     messages: list[tuple[sockets.Waiting, list[items.Passed]]] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
 
@@ -64,6 +66,8 @@ class SocketProbe:
         self._diag: UnixDiag | None = None
         self._network = ""
         self._repair = True
+        self._groups_of: Table | None = None
+        self._groups: list[multicast.Group] = []
         self._offsets: dict[int, int | None] = {}
 
     def wants(self, descriptor: Descriptor) -> bool:
@@ -88,6 +92,8 @@ class SocketProbe:
             self._read_tcp(descriptor.where.inode, handle, found)
         if handle.family == socket.AF_NETLINK:
             found.groups = sockets.memberships(handle)
+        if handle.family in _INTERNET and handle.type != socket.SOCK_STREAM:
+            self._read_datagram(handle, found, table)
         if not found.listening:
             self._read_queue(descriptor.fd, handle, found, table)
         self._found[descriptor.fd] = found
@@ -104,8 +110,18 @@ class SocketProbe:
             reason = "it belongs to another network namespace" if error.errno == errno.ENOENT else str(error.strerror)
             found.troubles.append(f"its peer cannot be found: {reason}")
             return
+        if found.unix.bound is not None:
+            found.unlinked = not _leads_to(found.local, found.unix.bound[1], table.tid) or None
         if found.unix.state == _ESTABLISHED and not found.unix.peer and found.unix.shutdown != _SHUT_DOWN:
             (found.unsent,) = struct.unpack("i", fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4)))
+
+    def _read_datagram(self, handle: sockets.Handle, found: _Found, table: Table) -> None:
+        if self._groups_of is not table:
+            self._groups_of, self._groups = table, multicast.groups(table.tid)
+        found.memberships = multicast.memberships(handle, self._groups)
+        (unsent,) = struct.unpack("i", fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4)))
+        if unsent and handle.protocol == socket.IPPROTO_UDP:
+            found.troubles.append("a message that was begun and not sent (UDP_CORK, MSG_MORE) cannot be copied")
 
     def _read_tcp(self, inode: int, handle: sockets.Handle, found: _Found) -> None:
         found.tcp_state = tcp.state(handle)
@@ -206,6 +222,9 @@ class SocketProbe:
         report.add("sockets", _socket(descriptor, found))
         values = tuple((name, value.hex() if isinstance(value, bytes) else str(value)) for name, value in found.options)
         report.add("sockets", items.Options(fd, values))
+        for one in found.memberships:
+            joined = items.Membership(fd, one.group.interface, one.group.address, one.exclude, " ".join(one.sources))
+            report.add("sockets", joined)
         if found.filter:
             report.add("sockets", items.SocketFilter(fd, found.filter))
         if found.groups:
@@ -228,6 +247,15 @@ class SocketProbe:
             found.troubles.append("sockets of this family have state that cannot be read")
         for trouble in found.troubles:
             report.unsaved(f"fd {fd}", trouble)
+
+
+def _leads_to(address: bytes, inode: int, tid: int) -> bool:
+    """Whether the path of a unix socket's address leads to it; a relative one counts from the current directory, which may have been another."""
+    path = os.fsdecode(address[2:].partition(b"\0")[0])
+    try:
+        return os.lstat(f"/proc/{tid}/root{path}" if path.startswith("/") else f"/proc/{tid}/cwd/{path}").st_ino == inode
+    except OSError:
+        return False
 
 
 def _is_same(own: int, pid: int, fd: int) -> bool:
@@ -262,4 +290,5 @@ def _socket(descriptor: Descriptor, found: _Found) -> items.Socket:
         bound_inode=unix.bound[1] if unix and unix.bound else None,
         backlog=unix.backlog if unix and found.listening else found.backlog,
         peer_pid=found.peer_pid,
+        unlinked=found.unlinked,
     )

@@ -71,6 +71,7 @@ SECTIONS: Mapping[str, tuple[type[Item], ...]] = {
         sockets.Tcp,
         sockets.Unsent,
         sockets.Netlink,
+        sockets.Membership,
         sockets.SocketFilter,
     ),
     "terminals": (terminals.Control, terminals.Terminal, terminals.Queued),

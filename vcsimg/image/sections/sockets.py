@@ -17,6 +17,7 @@ class Socket(Item, kind="socket"):
     `local_raw`, `peer_raw`: struct sockaddr as getsockname(2), getpeername(2) give it.
     `peer_inode`: of a connected unix socket. `bound_device`, `bound_inode`: the file that a unix socket is bound to.
     `peer_pid`: SO_PEERCRED, as vcsimg sees it: who called listen(2), connect(2) or socketpair(2).
+    `unlinked`: the path that a unix socket is bound to leads to it no more.
     """
 
     fd: int
@@ -35,6 +36,7 @@ class Socket(Item, kind="socket"):
     bound_inode: int | None
     backlog: int | None
     peer_pid: int | None = None
+    unlinked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,18 @@ class Netlink(Item, kind="netlink"):
 
     fd: int
     groups: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Membership(Item, kind="membership"):
+    """A multicast group that a socket has joined on an interface. `exclude`: messages come from all but `sources` (blanks between them), else
+    from these only."""
+
+    fd: int
+    interface: str
+    group: str
+    exclude: bool
+    sources: str
 
 
 @dataclass(frozen=True, slots=True)
