@@ -22,7 +22,7 @@ from vcsimg.capture.target import ProcessCapture
 from vcsimg.process import HeldProcess
 
 ENGINES = ["wp", "wp early", "cow", "compare", "auto"]
-"""wp early: looks for what was written aside, as it otherwise does for large processes only."""
+"""wp early: looks for what was written aside, and copies all of it while the process runs, as it otherwise does for large processes only."""
 
 Start = Callable[..., Target]
 
@@ -34,6 +34,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if early:
         assert EarlyLook.possible()
         monkeypatch.setattr(target_module, "_MUCH", 0)
+        monkeypatch.setattr(target_module, "_PRECOPY_LEAST", 1 << 16)
     return name
 
 

@@ -41,6 +41,11 @@ class Shadow:
     def __contains__(self, number: int) -> bool:
         return number in self._own
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no piece is known."""
+        return not self._own
+
     def numbers(self) -> Iterable[int]:
         """Numbers of the known pieces."""
         return self._own.keys()

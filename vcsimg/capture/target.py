@@ -52,8 +52,9 @@ from vcsimg.process import FrozenChild, HeldProcess, fork_frozen, open_userfault
 
 ENGINES = ("auto", "wp", "cow", "compare")
 
-_PRECOPY_LIMIT = 64 << 20
-"""Bytes that are copied while the process runs; more is left to the frozen child."""
+_PRECOPY_LEAST, _PRECOPY_MOST, _PRECOPY_SHARE = 64 << 20, 1 << 30, 8
+"""Bytes that are copied onto the heap while the process runs: the least limit, the largest, and what part of the memory that is available may be
+taken in between. More, and what a first capture reads, is left to the frozen child, whose making stops the process for longer."""
 
 _FEW = 1 << 20
 """So many bytes written while others were copied are left to be copied in the stop."""
@@ -202,8 +203,8 @@ class ProcessCapture:
     def _precopy(self, tracker: WriteProtection, pagemap_fd: int, memory: AutoMemory) -> None:
         """Copy what was written; then what was written meanwhile, as long as that becomes less, as a virtual machine is moved."""
         self._freshly_armed = False
-        left = _PRECOPY_LIMIT
-        size = 2 * left
+        left = _PRECOPY_LEAST
+        size = 1 << 63
         while True:
             before = self._tracked
             written = self._collect(pagemap_fd)
@@ -211,6 +212,8 @@ class ProcessCapture:
             self._freshly_armed |= any(map(len, fresh)) or (self._precopied and before is not self._tracked)
             self._dirty = join([written, *fresh])
             last, size = size, _size(self._dirty)
+            if size > left and not self._precopied and not self._shadow.is_empty:
+                left = max(left, min(_PRECOPY_MOST, procfs.available_memory() // _PRECOPY_SHARE))
             if size > min(left, last // 2):
                 break
             self._harvest.secure(memory, page_numbers(self._dirty))

@@ -115,6 +115,12 @@ def read(pid: int, name: str) -> bytes:
         os.close(fd)
 
 
+def available_memory() -> int:
+    """Bytes that programs can still get without swapping: MemAvailable of proc_meminfo(5)."""
+    with open("/proc/meminfo", "rb") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(b"MemAvailable:")) << 10
+
+
 def read_maps(pid: int) -> list[Region]:
     """All regions, ascending, without VmFlags. Consistent only if the process is stopped."""
     return parse_maps(read(pid, "maps"))
