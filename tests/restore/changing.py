@@ -12,6 +12,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pytest
+
 from tests.restore.reviving import Captured, capture, revive
 from vcsimg.errors import RestoreError
 
@@ -115,15 +117,12 @@ def check(program: Path, change: str, policy: str, folder: Path) -> None:
 def refused(captured: Captured, change: str, folder: Path) -> None:
     """Restoring is refused; every file that has changed is named, and nothing else has happened."""
     now = present(folder)
-    try:
+    with pytest.raises(RestoreError) as caught:
         revive(captured.repository, captured.commit, files="fail").close()
-    except RestoreError as error:
-        for name in NAMES:
-            assert f"file {folder / name}" in str(error)
-        assert SAID[change] in str(error)
-        assert error.option == "--files keep"
-    else:
-        raise AssertionError("it was restored")
+    for name in NAMES:
+        assert f"file {folder / name}" in str(caught.value)
+    assert SAID[change] in str(caught.value)
+    assert caught.value.option == "--files keep"
     assert present(folder) == now
 
 
