@@ -16,6 +16,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -203,7 +204,12 @@ class PackWriter:
         else:
             _write(self._file, self._parts)
             os.pwrite(self._file, header, 0)
-            digest = _hash_file(self._file)
+            with ThreadPoolExecutor(1) as pool:
+                # The disk writes what is there while it is hashed.
+                written = pool.submit(os.fdatasync, self._file) if self._sync else None
+                digest = _hash_file(self._file)
+                if written is not None:
+                    written.result()
             os.lseek(self._file, 0, os.SEEK_END)
             _write(self._file, [digest])
         self._parts.clear()
