@@ -1018,3 +1018,15 @@ CASE(unix_unlinked_and_connected_to_itself) {
     CHECK(access("gone.sock", F_OK) == -1 && getsockname(l, (void *)&found, &n) == 0 && !strcmp(found.sun_path, "gone.sock"));
     CHECK(recv(d, text, 5, 0) == 2 && send(d, "me", 2, 0) == 2 && recv(d, text, 5, 0) == 2);
 }
+
+CASE(tcp_not_accepted_yet) {
+    int l = socket(AF_INET, SOCK_STREAM, 0), a[2], b;
+    struct sockaddr_in s = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof s;
+    char c;
+    CHECK(bind(l, (void *)&s, n) == 0 && listen(l, 5) == 0 && getsockname(l, (void *)&s, &n) == 0);
+    for (int i = 0; i < 2; i++) CHECK((a[i] = socket(AF_INET, SOCK_STREAM, 0)) >= 0 && connect(a[i], (void *)&s, n) == 0);
+    restored();
+    for (int i = 0; i < 2; i++) CHECK(send(a[i], "y", 1, 0) == 1);
+    for (int i = 0; i < 2; i++) CHECK((b = accept(l, 0, 0)) >= 0 && recv(b, &c, 1, 0) == 1 && c == 'y');
+}

@@ -1,5 +1,6 @@
 /* System calls that wait; see restore_cases.h. */
 #include "restore_cases.h"
+#include <linux/aio_abi.h>
 #include <linux/futex.h>
 #include <sys/sem.h>
 
@@ -94,4 +95,26 @@ CASE(wait_epoll_without_end) {
     uint64_t one = 1;
     write(counter, &one, 8);
     CHECK(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 6);
+}
+
+static long submit(aio_context_t context, int fd, char *text, uint64_t data) {
+    struct iocb request = {.aio_lio_opcode = IOCB_CMD_PWRITE, .aio_fildes = fd, .aio_buf = (uintptr_t)text, .aio_nbytes = strlen(text), .aio_data = data};
+    struct iocb *list[1] = {&request};
+    return syscall(SYS_io_submit, context, 1, list);
+}
+
+CASE(aio_context) {
+    aio_context_t waiting = 0, empty = 0;
+    struct io_event events[4];
+    int fd = memfd_create("x", 0);
+    if (syscall(SYS_io_setup, 10, &waiting) == -1 && errno == ENOSYS) { restored(); return; }
+    CHECK(fd >= 0 && syscall(SYS_io_setup, 1, &empty) == 0);
+    for (int i = 0; i < 3; i++) CHECK(submit(waiting, fd, "0123456789" + i, 77 + i) == 1);
+    CHECK(syscall(SYS_io_getevents, waiting, 1, 1, events, 0) == 1 && events[0].data == 77);
+    restored();
+    CHECK(submit(waiting, fd, "last", 100) == 1 && submit(empty, fd, "other", 200) == 1);
+    CHECK(syscall(SYS_io_getevents, waiting, 3, 4, events, 0) == 3);
+    CHECK(events[0].data == 78 && events[0].res == 9 && events[1].data == 79 && events[1].res == 8 && events[2].data == 100 && events[2].res == 4);
+    CHECK(syscall(SYS_io_getevents, empty, 1, 4, events, 0) == 1 && events[0].data == 200);
+    CHECK(syscall(SYS_io_destroy, waiting) == 0 && syscall(SYS_io_destroy, empty) == 0);
 }

@@ -3,6 +3,7 @@
 #include "restore_check.h"
 #include <fcntl.h>
 #include <mqueue.h>
+#include <signal.h>
 #include <sys/wait.h>
 
 int main(void) {
@@ -18,6 +19,11 @@ int main(void) {
     snprintf(other, sizeof other, "%s-gone", name);
     mqd_t gone = mq_open(other, O_CREAT | O_EXCL | O_RDWR, 0600, &attributes);
     CHECK(gone >= 0 && mq_unlink(other) == 0 && mq_send(gone, "still", 6, 0) == 0);
+    mqd_t watched = mq_open(other, O_CREAT | O_EXCL | O_RDWR, 0600, &attributes);
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+    sigset_t set;
+    CHECK(watched >= 0 && mq_unlink(other) == 0 && sigemptyset(&set) == 0 && sigaddset(&set, SIGUSR1) == 0);
+    CHECK(sigprocmask(SIG_BLOCK, &set, NULL) == 0 && mq_notify(watched, &event) == 0);
     int orders[2];
     CHECK(pipe(orders) == 0);
     pid_t child = fork();
@@ -35,6 +41,8 @@ int main(void) {
     CHECK(mq_receive(queue, buffer, 64, &priority) < 0 && errno == EAGAIN);
     CHECK(mq_receive(writer, buffer, 64, &priority) < 0 && errno == EBADF);
     CHECK(mq_receive(gone, buffer, 64, &priority) == 6 && strcmp(buffer, "still") == 0);
+    siginfo_t info;
+    CHECK(mq_send(watched, "new", 4, 0) == 0 && sigwaitinfo(&set, &info) == SIGUSR1 && info.si_code == SI_MESGQ && info.si_pid == getpid());
     int status;
     CHECK(write(orders[1], "x", 1) == 1 && waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 7);
     CHECK(mq_receive(gone, buffer, 64, &priority) == 6 && strcmp(buffer, "child") == 0);

@@ -13,6 +13,7 @@ from vcsimg.kernel.syscalls import NR
 FILE_SIZE = 80
 """What fstat(2) says of every message queue (ipc/mqueue.c, FILENT_SIZE)."""
 
+SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD = 0, 1, 2
 _ATTRIBUTES = struct.Struct("<8q")
 
 
@@ -44,7 +45,9 @@ def send(fd: int, data: bytes, priority: int) -> None:
     call(NR["mq_timedsend"], fd, ctypes.addressof(buffer), len(data), priority, 0)
 
 
-def notified(fd: int) -> bool:
-    """Whether a process waits for mq_notify(3) of a queue that is open for reading. Raises OSError."""
-    text = os.pread(fd, 200, 0)
-    return re.search(rb"NOTIFY_PID:0+\s*$", text) is None
+def notified(fd: int) -> tuple[int, int, int] | None:
+    """Who waits for mq_notify(3) of a queue that is open for reading: SIGEV_*, the signal, the process. None: nobody. Raises OSError."""
+    words = {name: int(value) for name, value in re.findall(rb"(\w+):(\d+)", os.pread(fd, 200, 0))}
+    if not words.get(b"NOTIFY_PID"):
+        return None
+    return words.get(b"NOTIFY", SIGEV_THREAD), words.get(b"SIGNO", 0), words[b"NOTIFY_PID"]

@@ -21,6 +21,7 @@ _OPTION = struct.Struct("<II")  # struct tcp_repair_opt
 _WINDOW_SIZE = 20
 _SIOCOUTQNSD = 0x894B
 _INFO_SIZE = 104
+_ACKED_AT = 120  # tcpi_bytes_acked
 _CHUNK = 16 << 10
 """Bytes put into a queue at once: each chunk is one buffer of the kernel."""
 
@@ -52,6 +53,13 @@ def accept_queue(handle: Handle) -> tuple[int, int]:
     """Of a listening socket: connections that were not accepted yet, and how many there may be. Raises OSError."""
     waiting, backlog = struct.unpack_from("<II", handle.octets(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE), 24)
     return waiting, backlog
+
+
+def acknowledged(handle: Handle) -> int | None:
+    """Bytes that were sent and acknowledged over a connection that this side has begun; None where the kernel does not tell. Raises OSError."""
+    info = handle.octets(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_AT + 8)
+    # The SYN counts, too.
+    return max(0, struct.unpack_from("<Q", info, _ACKED_AT)[0] - 1) if len(info) >= _ACKED_AT + 8 else None
 
 
 def connection(handle: Handle) -> Connection:

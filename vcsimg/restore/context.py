@@ -47,7 +47,8 @@ class Context:
     """`root`: the folder that is the root of the processes, as we see it; `notes`: what is other than it was, a sentence each.
     `pids`: our ids of the processes, by theirs; `pipes`: both ends of each, by device and inode; `taken`: those that
     are given away already; `sockets`: by inode; `queues`: POSIX message queues, by device and inode. `skeletons`: the processes;
-    `stand_ins`: the ptys for standard input, output and error, by process and descriptor. `kept`: inodes of TCP connections that go on;
+    `stand_ins`: the ptys for standard input, output and error, by process and descriptor. `unaccepted`: TCP connections that wait to be
+    accepted again; `kept`: inodes of TCP connections that go on;
     `before_they_run`: what is done when nothing can fail any more. `places`: where to open files that are not to be opened at their path, by
     path and inode (see versions.py)."""
 
@@ -65,6 +66,7 @@ class Context:
     queues: dict[tuple[str, int], int] = field(default_factory=dict)
     stand_ins: dict[tuple[int, int], int] = field(default_factory=dict)
     owned: list[int] = field(default_factory=list)
+    unaccepted: int = 0
     kept: set[int] = field(default_factory=set)
     before_they_run: list[Callable[[], None]] = field(default_factory=list)
     places: dict[tuple[str, int], str] = field(default_factory=dict)

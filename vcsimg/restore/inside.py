@@ -80,6 +80,7 @@ _IDS: Mapping[type[Item], tuple[str, ...]] = {
     family.SharedTable: ("process",),
     files.Owner: ("id",),
     files.Pidfd: ("pid",),
+    files.QueueWatch: ("process",),
     timers.PosixTimer: ("target",),
     sockets.Socket: ("peer_pid",),
     terminals.Control: ("foreground",),

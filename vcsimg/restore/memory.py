@@ -17,6 +17,7 @@ from vcsimg.kernel import mman
 from vcsimg.kernel.prctl_set import SET_VMA, SET_VMA_ANON_NAME
 from vcsimg.kernel.syscalls import NR
 from vcsimg.kernel.x86_64 import WORD
+from vcsimg.restore.aio import is_ring, make_rings
 from vcsimg.restore.mapped import MappedFiles
 from vcsimg.restore.objects import Key, Objects, copy
 from vcsimg.restore.remote import Call, failed
@@ -74,7 +75,8 @@ class MemoryRestorer:
         known = {(file.device, file.inode): file for file in process.mapped}
         regions = [region for region in process.regions if not region.special and region.start < TASK_SIZE]
         self._shared_objects.attach(skeleton, regions)
-        regions = [region for region in regions if not self._shared_objects.attaches(region)]
+        make_rings(skeleton, self._notes)
+        regions = [region for region in regions if not self._shared_objects.attaches(region) and not is_ring(region)]
         ours: dict[int, int] = {}
         for region in regions:
             fd = self._file_of(process, memory, region, known)

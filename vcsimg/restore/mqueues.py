@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import struct
 from contextlib import suppress
 
 from vcsimg.errors import HostileImage, RestoreError
-from vcsimg.image.sections.files import File, MessageQueue, QueueMessage
+from vcsimg.image.sections.files import File, MessageQueue, QueueMessage, QueueWatch
 from vcsimg.image.sections.item import select
 from vcsimg.image.snapshot import Process, Snapshot
 from vcsimg.kernel import mqueue, pidfd
@@ -16,6 +17,8 @@ from vcsimg.restore.paths import make_regular
 from vcsimg.restore.remote import Remote, words
 
 _KEPT = os.O_ACCMODE | os.O_NONBLOCK
+_SIGEVENT = struct.Struct("<Qii")  # struct sigevent: value, signal, notification
+_SIGEVENT_SIZE = 64
 _LIMITS = "/proc/sys/fs/mqueue/"
 
 
@@ -44,6 +47,19 @@ def _make(context: Context, process: Process, file: File, queue: MessageQueue) -
             if message.fd == file.fd:
                 mqueue.send(own, message.data, message.priority)
     return os.open(f"/proc/self/fd/{own}", file.flags & _KEPT | os.O_CLOEXEC)
+
+
+def restore_watches(context: Context) -> None:
+    """When all processes have their descriptors: who is told of messages that come. Raises RestoreError."""
+    for process in context.snapshot.processes:
+        for watch in select(process.section("files"), QueueWatch):
+            remote = context.skeletons[process.pid].main
+            if watch.process != process.pid:
+                continue  # said by that process, too, if it has the queue open
+            how = mqueue.SIGEV_SIGNAL if watch.signal else mqueue.SIGEV_NONE
+            event = remote.put(_SIGEVENT.pack(0, watch.signal, how).ljust(_SIGEVENT_SIZE, b"\0"))
+            remote.all([(NR["mq_notify"], (watch.fd, event))], f"process {process.pid} fd {watch.fd} (message queue)")
+            remote.clear()
 
 
 def _raise_limit(remote: Remote, path: str, value: int) -> None:

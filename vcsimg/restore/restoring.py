@@ -21,7 +21,7 @@ from vcsimg.image.sections.status import Credentials, Identity
 from vcsimg.image.snapshot import Snapshot
 from vcsimg.kernel import procfs, ptrace
 from vcsimg.kernel.syscalls import NR
-from vcsimg.restore import arena, transport, waits
+from vcsimg.restore import arena, mqueues, transport, waits
 from vcsimg.restore.anonymous import restore_watches
 from vcsimg.restore.bounds import restore_bounds
 from vcsimg.restore.checks import check
@@ -161,6 +161,7 @@ class _Run:
         for skeleton in self._skeletons:
             self._descriptors.place(skeleton, self._space.transport)
         self._versions.commit()
+        mqueues.restore_watches(context)
         self._poke()
         for skeleton in self._skeletons:
             self._memory.seal(skeleton)

@@ -25,7 +25,7 @@ from vcsimg.restore.socket_options import options, set_options
 from vcsimg.restore.socket_queues import Queue, everything, is_finishing, other_end
 from vcsimg.restore.unix import UnixMaker, connect_datagrams, place_in_line
 
-_CLOSE, _CLOSE_WAIT, _LISTEN = 7, 8, 10
+_ESTABLISHED, _CLOSE, _CLOSE_WAIT, _LISTEN = 1, 7, 8, 10
 _RCV, _SND = 1, 2
 _TIMED = {
     "so_rcvtimeo": frozenset(NR[name] for name in ("read", "readv", "recvfrom", "recvmsg", "recvmmsg", "accept", "accept4")),
@@ -99,6 +99,8 @@ class _InternetMaker:
         other = other_end(self._context, found)
         if other is not None:
             return self._loopback(other[1])
+        if self._waits_to_be_accepted():
+            return self._unaccepted()
         policy = self._context.options.tcp
         if policy == "keep":
             return make_kept(self._context, self._process, found, self._what)
@@ -167,13 +169,52 @@ class _InternetMaker:
             if temporary is not None:
                 os.close(temporary)
 
+    def _waits_to_be_accepted(self) -> bool:
+        """Whether it is a connection with a listening socket of the image, which has not accepted it yet, and nothing was sent over it."""
+        found = self._found
+        section = self._process.section("sockets")
+        sent = found.acknowledged != 0 or any(one.fd == found.fd for one in select(section, items.Unsent))
+        sent = sent or any(one.fd == found.fd and one.sending for one in select(section, items.Tcp))
+        if sent or found.state != _ESTABLISHED or not found.peer_raw:
+            return False
+        return any(
+            _listens_at(one, found.peer_raw) and one.family == found.family and waiting.fd == one.fd
+            for process, one in everything(self._context)
+            for waiting in select(process.section("sockets"), items.WaitingConnection)
+        )
+
+    def _unaccepted(self) -> int:
+        """Connected; the other end waits in line."""
+        found = self._found
+        assert found.local_raw is not None
+        assert found.peer_raw is not None
+        fd = _new(found)
+        try:
+            addresses.set_number(fd, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                self._bind(fd, found.local_raw)
+            except OSError as error:
+                self._context.notes.append(f"{self._what}: the connection has another address than {found.local}: {error.strerror}")
+            with suppress(BlockingIOError):
+                addresses.connect(fd, found.peer_raw)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._context.unaccepted += 1
+        return fd
+
     def _image_listener(self, address: bytes) -> int | None:
         for _, one in everything(self._context):
-            if one.family == self._found.family and one.state == _LISTEN and one.local_raw and one.inode in self._context.sockets:
-                anywhere = not (one.local_raw[8:24] if one.family == socket.AF_INET6 else one.local_raw[4:8]).strip(b"\0")
-                if one.local_raw == address or (anywhere and one.local_raw[2:4] == address[2:4]):
-                    return self._context.sockets[one.inode]
+            if one.family == self._found.family and one.inode in self._context.sockets and _listens_at(one, address):
+                return self._context.sockets[one.inode]
         return None
+
+
+def _listens_at(one: items.Socket, address: bytes) -> bool:
+    if one.state != _LISTEN or not one.local_raw:
+        return False
+    anywhere = not (one.local_raw[8:24] if one.family == socket.AF_INET6 else one.local_raw[4:8]).strip(b"\0")
+    return one.local_raw == address or (anywhere and one.local_raw[2:4] == address[2:4])
 
 
 class _NetlinkMaker:
@@ -220,6 +261,7 @@ def finish_sockets(context: Context, made: Mapping[tuple[int, int], int | None])
     for process, found in sockets.values():
         if found.family != socket.AF_NETLINK and found.state != _LISTEN and (other_end(context, found) or _is_datagram(found)):
             Queue(context, process, found, made).fill()
+    _note_lost_connections(context)
     for inode, (process, found) in sockets.items():
         fd = context.sockets[inode]
         if _is_datagram(found) and found.family == socket.AF_UNIX:
@@ -235,6 +277,18 @@ def finish_sockets(context: Context, made: Mapping[tuple[int, int], int | None])
             what = f"process {process.pid} fd {found.fd} (socket)"
             restore_memberships(process, context.sockets[inode], found, what, context.notes)
         _note_waits(context, process, found)
+
+
+def _note_lost_connections(context: Context) -> None:
+    waiting = sum(
+        1
+        for process, found in everything(context)
+        if found.family in _INTERNET
+        for one in select(process.section("sockets"), items.WaitingConnection)
+        if one.fd == found.fd
+    )
+    if waiting > context.unaccepted:
+        context.notes.append(f"{waiting - context.unaccepted} TCP connections that were not accepted yet are gone")
 
 
 def _note_waits(context: Context, process: Process, found: items.Socket) -> None:

@@ -24,6 +24,7 @@ _INTERNET = (socket.AF_INET, socket.AF_INET6)
 _SHUT_DOWN, _SHUT_TO_READ = 3, 1
 _RECEIVING = frozenset((1, 4, 5))
 """TCP states in which the other side has not ended its part: ESTABLISHED, FIN_WAIT1, FIN_WAIT2 (net/tcp_states.h)."""
+_SOCKADDR_IN = 16
 _MOST_MESSAGES = 100_000
 _REMEMBERED = 10_000
 """Connections."""
@@ -51,6 +52,8 @@ class _Found:
     connection: tcp.Connection | None = None
     unsent: int = 0
     backlog: int | None = None
+    waiting: int = 0
+    acknowledged: int | None = None
     groups: tuple[int, ...] = ()
     filter: bytes = b""
     memberships: list[multicast.Membership] = field(default_factory=list)
@@ -127,9 +130,10 @@ class SocketProbe:
         found.tcp_state = tcp.state(handle)
         if found.listening:
             waiting, found.backlog = tcp.accept_queue(handle)
-            if waiting:
-                found.troubles.append(f"{waiting} connections that were not accepted yet cannot be copied")
+            found.waiting = waiting
             return
+        if found.tcp_state == _ESTABLISHED and found.peer is not None and _host(found.local) == _host(found.peer):
+            found.acknowledged = tcp.acknowledged(handle)
         (found.unsent,) = struct.unpack("i", fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4)))
         if found.tcp_state == _ESTABLISHED and self._repair:
             try:
@@ -231,6 +235,7 @@ class SocketProbe:
             report.add("sockets", items.Netlink(fd, found.groups))
         if unix is not None and found.listening:
             report.add("sockets", *(items.WaitingConnection(fd, peer) for peer in unix.waiting))
+        report.add("sockets", *(items.WaitingConnection(fd, 0) for _ in range(found.waiting)))
         if found.connection is not None:
             report.add("sockets", items.Tcp(fd, *found.connection))
         elif found.unsent:
@@ -247,6 +252,11 @@ class SocketProbe:
             found.troubles.append("sockets of this family have state that cannot be read")
         for trouble in found.troubles:
             report.unsaved(f"fd {fd}", trouble)
+
+
+def _host(address: bytes) -> bytes:
+    """The IP address in a struct sockaddr."""
+    return address[8:24] if len(address) > _SOCKADDR_IN else address[4:8]
 
 
 def _leads_to(address: bytes, inode: int, tid: int) -> bool:
@@ -290,5 +300,6 @@ def _socket(descriptor: Descriptor, found: _Found) -> items.Socket:
         bound_inode=unix.bound[1] if unix and unix.bound else None,
         backlog=unix.backlog if unix and found.listening else found.backlog,
         peer_pid=found.peer_pid,
+        acknowledged=found.acknowledged,
         unlinked=found.unlinked,
     )

@@ -57,6 +57,7 @@ SECTIONS: Mapping[str, tuple[type[Item], ...]] = {
         files.Pidfd,
         files.Sealed,
         files.MessageQueue,
+        files.QueueWatch,
         files.QueueMessage,
     ),
     "contents": (contents.Content,),

@@ -128,6 +128,15 @@ class MessageQueue(Item, kind="message_queue"):
 
 
 @dataclass(frozen=True, slots=True)
+class QueueWatch(Item, kind="queue_watch"):
+    """Who is told when a message comes into an empty queue (mq_notify(3)): the process, by a signal, or not at all (0)."""
+
+    fd: int
+    process: int
+    signal: SignalNumber
+
+
+@dataclass(frozen=True, slots=True)
 class QueueMessage(Item, kind="queue_message"):
     """A message that waits in a message queue: the highest priority first, then the oldest."""
 

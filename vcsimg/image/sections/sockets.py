@@ -17,6 +17,7 @@ class Socket(Item, kind="socket"):
     `local_raw`, `peer_raw`: struct sockaddr as getsockname(2), getpeername(2) give it.
     `peer_inode`: of a connected unix socket. `bound_device`, `bound_inode`: the file that a unix socket is bound to.
     `peer_pid`: SO_PEERCRED, as vcsimg sees it: who called listen(2), connect(2) or socketpair(2).
+    `acknowledged`: of a TCP connection of the machine with itself: bytes that were sent and arrived.
     `unlinked`: the path that a unix socket is bound to leads to it no more.
     """
 
@@ -36,6 +37,7 @@ class Socket(Item, kind="socket"):
     bound_inode: int | None
     backlog: int | None
     peer_pid: int | None = None
+    acknowledged: int | None = None
     unlinked: bool | None = None
 
 
@@ -88,7 +90,7 @@ class Passed(Item, kind="passed"):
 
 @dataclass(frozen=True, slots=True)
 class WaitingConnection(Item, kind="waiting"):
-    """A connection to a listening unix socket that was not accepted yet: inode of the socket that connected; 0: unknown."""
+    """A connection to a listening unix or TCP socket that was not accepted yet: inode of the socket that connected; 0: unknown."""
 
     fd: int
     peer_inode: int
