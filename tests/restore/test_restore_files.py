@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ def test_what_was_written_through_a_mapping_is_noticed_though_the_times_are_thos
     with path.open("r+b") as file:
         file.write(b"through another mapping")
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-    with pytest.raises(RestoreError, match=r"map has been written"):
+    with pytest.raises(RestoreError, match="the file has been written since the capture"):
         revive(captured.repository, captured.commit, files="fail")
 
 
@@ -206,6 +207,50 @@ def test_on_a_file_system_that_cannot_exchange_names(captured: Captured, tmp_pat
     after = present(tmp_path)
     assert {name: after[name] for name in NAMES} == LATER
     assert sorted(after[name] for name in after.keys() - set(NAMES)) == sorted(now.values())
+
+
+DATABASE = """
+import sqlite3, sys
+database = sqlite3.connect("data", isolation_level=None)
+database.execute("PRAGMA cache_size = 10")  # so that pages are spilled into the file
+database.execute("PRAGMA journal_mode = " + sys.argv[1])
+database.execute("CREATE TABLE numbers (number INTEGER PRIMARY KEY, text TEXT)")
+database.executemany("INSERT INTO numbers VALUES (?, ?)", ((number, "x" * 500) for number in range(100)))
+database.execute("BEGIN IMMEDIATE")
+database.execute("DELETE FROM numbers WHERE number < 50")
+database.executemany("INSERT INTO numbers VALUES (?, ?)", ((number, "y" * 500) for number in range(100, 400)))
+print("ready", flush=True)
+sys.stdin.readline()
+database.execute("INSERT INTO numbers VALUES (1000, 'after')")
+database.execute("COMMIT")
+assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+assert database.execute("SELECT count(*), min(number), max(number) FROM numbers").fetchone() == (351, 50, 1000)
+print("verified", flush=True)
+sys.exit(42)
+"""
+
+
+@pytest.mark.parametrize("journal", ["DELETE", "TRUNCATE", "WAL"])
+def test_a_database_in_a_transaction_is_brought_back_with_its_journal(journal: str, tmp_path: Path) -> None:
+    """Others have rolled the transaction back meanwhile, and made one of their own."""
+    captured = capture([sys.executable, "-c", DATABASE, journal], tmp_path)
+    captured.kill()
+    other = sqlite3.connect(tmp_path / "data")
+    assert other.execute("SELECT count(*) FROM numbers").fetchone() == (100,)
+    other.execute("UPDATE numbers SET text = 'of another'")
+    other.commit()
+    other.close()
+    revived = revive(captured.repository, captured.commit, files="rollback")
+    assert revived.finish() == ("verified\n", 42)
+    mine = sqlite3.connect(tmp_path / "data")
+    assert mine.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert mine.execute("SELECT count(*), min(number), max(number) FROM numbers").fetchone() == (351, 50, 1000)
+    mine.close()
+    (kept,) = (path for path in tmp_path.iterdir() if path.name.startswith("data.before-rollback."))
+    theirs = sqlite3.connect(kept)
+    assert theirs.execute("SELECT count(*) FROM numbers WHERE text = 'of another'").fetchone() == (100,)
+    theirs.close()
+    captured.repository.close()
 
 
 # Files whose content is not in the image
