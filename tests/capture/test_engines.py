@@ -18,7 +18,9 @@ from tests.conftest import Target
 from vcsimg.capture import Options, Session
 from vcsimg.capture import target as target_module
 from vcsimg.capture.early import EarlyLook
+from vcsimg.capture.harvest import Harvest
 from vcsimg.capture.target import ProcessCapture
+from vcsimg.errors import DiskFull
 from vcsimg.process import HeldProcess
 
 ENGINES = ["wp", "wp early", "cow", "compare", "auto"]
@@ -129,6 +131,28 @@ def test_a_second_session_joins_the_first_one(engine: str, start: Start, tmp_pat
         with Session(target.pid, Options(scratch=tmp_path, engine=engine), store.load, base) as session:
             base = capture(session, store)
             assert_same(store.load(base).processes[0], truths[target.pid])
+
+
+@pytest.mark.parametrize("trouble", ["once", "disk full"])
+def test_capture_after_one_for_which_nothing_was_made_ready(
+    trouble: str, engine: str, start: Start, tmp_path: Path, truths: dict[int, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is compared with what is stored. What is stored is not lost when what comes after fails."""
+    target = start("capture_dirty")
+    assert target.line() == "ready"
+    store = MemoryStore()
+    with Session(target.pid, Options(scratch=tmp_path, engine=engine, once=trouble == "once"), store.load) as session:
+        for _ in range(3):
+            target.send("5 150\n")
+            assert target.line() == "done"
+            with monkeypatch.context() as patch:
+                if trouble == "disk full":
+                    patch.setattr(Harvest, "settle", _no_room)
+                assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
+
+
+def _no_room(_: Harvest) -> None:
+    raise DiskFull("scratch")
 
 
 def test_a_capture_of_a_sleeping_process_has_no_changes(engine: str, start: Start, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ shadow. Pages that a frozen child keeps are read from it afterwards. `changes()`
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -60,6 +61,7 @@ class Harvest:
         self._seen: dict[int, Flags] = {}
         self._later: Ranges = NO_RANGES
         self._later_from: Memory | None = None
+        self._owed: list[tuple[int, Indexes]] = []
         self.bytes_read = 0
 
     def secure(self, memory: Memory, numbers: PageNumbers) -> None:
@@ -142,6 +144,7 @@ class Harvest:
         numbers = {*self._updates, *self._spilled, *vanishing, *joined[touches(joined, mapped)].tolist()}
         for number in sorted(numbers.union(pieces_of(self._later).tolist())):
             update = self._updates.pop(number, Update())
+            postponed = number not in self._shadow and not update.pages
             if pending is not None and pending[0] == number:
                 # Last, so that it wins over what was copied before the stop.
                 update.pages.append(pending[1])
@@ -151,7 +154,21 @@ class Harvest:
             change = self._change(number, update, vanished if number in vanishing else NO_RANGES)
             if change is not None:
                 yield change
-                self._shadow.write(number, change.pages, change.new, change.own)
+                if postponed:
+                    self._owed.append((number, change.pages[change.own]))
+                else:
+                    self._shadow.write(number, change.pages, change.new, change.own)
+
+    def settle(self) -> None:
+        """After changes(): write to the shadow what was read later, of pieces that it did not know. Nobody waits for that: the capture is
+        stored already."""
+        for number, pages in self._owed:
+            assert self._later_from is not None
+            rows, readable = read_pages(self._later_from, pages + np.int64(number * PAGES_PER_PIECE))
+            if not readable.all():
+                raise OSError(errno.EIO, "the frozen child has ended")
+            self._shadow.write(number, pages, rows, readable)
+        self._owed.clear()
 
     def _group(self, own: Own) -> None:
         for numbers, rows in self._rows:

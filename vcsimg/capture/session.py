@@ -6,7 +6,7 @@ import gc
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class Options:
     """What the user may choose. `exclude`: shell patterns for names of regions that are not captured. `files`: keep the contents
     of files. `file_content`: bytes up to which the content of a file that is open for writing is kept. `scratch`: a folder for a
     file of the size of the process that has no name. `kill`: end what was captured when it is stored, without that it runs again (see
-    farewell.py)."""
+    farewell.py). `once`: nothing is made ready for a second capture."""
 
     scratch: Path
     engine: str = "auto"
@@ -37,6 +37,7 @@ class Options:
     exclude: Sequence[str] = ()
     timeout: float = 5.0
     kill: bool = False
+    once: bool = False
 
 
 class Session:
@@ -122,10 +123,22 @@ class Session:
                 farewell.end()
                 kept.close()
                 farewell.await_end()
+            self._settle()
         finally:
             endings.close()
             for capture in self._captures.values():
                 capture.release()
+
+    def _settle(self) -> None:
+        """The capture is stored whatever happens here; if this fails, the next one is compared with what is stored."""
+        if not self._in_step:
+            return
+        self._in_step = False
+        if not self.options.once:
+            with suppress(OSError, VcsimgError):
+                for capture in self._captures.values():
+                    capture.settle()
+                self._in_step = True
 
     def _fall_back(self) -> None:
         """Begin again from the last stored capture: what the shadows hold is not what it holds."""

@@ -306,6 +306,10 @@ class ProcessCapture:
         )
         return process, {**facts.contents, **{content.sha256: content for content in contents.values()}}
 
+    def settle(self) -> None:
+        """After the changes were stored, before release(): make ready what a next capture is compared with. Raises OSError, DiskFull."""
+        self._harvest.settle()
+
     def release(self) -> None:
         """End the frozen child, if there is one, and the early look."""
         early, self._early = self._early, None

@@ -80,6 +80,7 @@ def _options(
     file_content: int,
     tree: bool,
     kill: bool = False,
+    once: bool = False,
 ) -> Options:
     from vcsimg.capture import Options
 
@@ -91,6 +92,7 @@ def _options(
         file_content=file_content,
         exclude=exclude,
         kill=kill,
+        once=once,
     )
 
 
@@ -125,7 +127,7 @@ def capture(
 
     with (
         find_repository(repo) as repository,
-        Recorder(repository, pid, _options(repository, engine, exclude, files, file_content, tree, kill)) as recorder,
+        Recorder(repository, pid, _options(repository, engine, exclude, files, file_content, tree, kill, once=True)) as recorder,
     ):
         recorded = recorder.capture(message)
     if as_json:

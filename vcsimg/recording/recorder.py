@@ -88,12 +88,13 @@ class Recorder:
             before = self._repository.bytes_written
             commit = self._repository.commit(snapshot, branch=self.branch, parents=[base] if base else [], message=message or "")
             self._session.stored(commit)
+            wall = time.monotonic() - began
         return Recorded(
             commit=commit,
             branch=self.branch,
             engine=facts.engine,
             pause=facts.pause,
-            wall=time.monotonic() - began,
+            wall=wall,
             bytes_read=facts.bytes_read,
             pages_changed=facts.pages_changed,
             bytes_stored=self._repository.bytes_written - before,
