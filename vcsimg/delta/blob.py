@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from vcsimg.errors import DamagedImage, HostileImage, NewerFormat
 MAGIC = b"VXD"
 VERSION = 1
 _HEADER = struct.Struct("<3sBBBHQQQ")
-_SMALL = 4096
+_SMALL = 16 << 10
 _PAGE_BITS = 0x1FF
 _NOT_BEFORE = 0x4000
 _NOT_AFTER = 0x8000
@@ -103,7 +104,46 @@ def parse_index(data: bytes | memoryview) -> tuple[Indexes, Flags, Flags]:
 
 def parse(blob: bytes | memoryview, where: str) -> Delta:
     """A blob's parts, checked. `where` names it in errors. Raises HostileImage, NewerFormat, DamagedImage."""
-    view = memoryview(blob)
+    return parse_all([blob], where)[0]
+
+
+def parse_all(blobs: Sequence[bytes | memoryview], where: str) -> list[Delta]:
+    """The parts of several blobs, as parse() gives them: their indexes are checked together, since most blobs of a chain are so small that
+    numpy's calls would take most of the time."""
+    views, heads, starts = [], [], [0]
+    for blob in blobs:
+        view = memoryview(blob)
+        head = _head(view, where)
+        views.append(view)
+        heads.append(head)
+        starts.append(starts[-1] + head.pages)
+    index = b"".join([view[_HEADER.size : _HEADER.size + 2 * head.pages] for view, head in zip(views, heads, strict=True)])
+    pages, had, has = parse_index(index)
+    _check_index(index, pages, had, has, starts, where)
+    held = np.add.reduceat(has, starts[:-1], dtype=np.intp).tolist()
+    deltas = []
+    for place, (view, head, count) in enumerate(zip(views, heads, held, strict=True)):
+        first, last = starts[place], starts[place + 1]
+        position = _HEADER.size + 2 * head.pages
+        if len(view) < position + 4 * count:
+            raise DamagedImage(where, f"cut off after {len(view)} bytes")
+        hashes = np.frombuffer(view, "<u4", count, position).astype(np.uint32, copy=False)
+        payload = view[position + 4 * count :]
+        parts = pages[first:last], had[first:last], has[first:last]
+        deltas.append(Delta(head.address, head.before, head.after, *parts, hashes, head.codec, payload))
+    return deltas
+
+
+class _Head(NamedTuple):
+    codec: int
+    pages: int
+    address: int
+    before: int
+    after: int
+
+
+def _head(view: memoryview, where: str) -> _Head:
+    """What stands before a blob's index."""
     if len(view) < _HEADER.size:
         raise DamagedImage(where, f"cut off after {len(view)} bytes")
     magic, version, number, zero, count, address, before, after = _HEADER.unpack_from(view)
@@ -113,17 +153,16 @@ def parse(blob: bytes | memoryview, where: str) -> Delta:
         raise NewerFormat(where, version, VERSION)
     if not 0 < count <= PAGES or address % PIECE:
         raise HostileImage(where, f"{count} pages at {address:#x}")
-    position = _HEADER.size + 2 * count
-    if len(view) < position:
+    if len(view) < _HEADER.size + 2 * count:
         raise DamagedImage(where, f"cut off after {len(view)} bytes")
-    pages, had, has = parse_index(view[_HEADER.size : position])
-    index = np.frombuffer(view, "<u2", count, _HEADER.size)
-    if (index & ~np.uint16(_PAGE_BITS | _NOT_BEFORE | _NOT_AFTER)).any() or (pages[1:] <= pages[:-1]).any():
+    return _Head(number, count, address, before, after)
+
+
+def _check_index(data: bytes, pages: Indexes, had: Flags, has: Flags, starts: list[int], where: str) -> None:
+    """Check the indexes of blobs, which stand one behind the other and begin at `starts`."""
+    ascending = pages[1:] > pages[:-1]
+    ascending[np.array(starts[1:-1], np.intp) - 1] = True
+    if (np.frombuffer(data, "<u2") & ~np.uint16(_PAGE_BITS | _NOT_BEFORE | _NOT_AFTER)).any() or not ascending.all():
         raise HostileImage(where, "its index is not in order")
     if not (had | has).all():
         raise HostileImage(where, "it names a page that never had own content")
-    held = int(np.count_nonzero(has))
-    if len(view) < position + 4 * held:
-        raise DamagedImage(where, f"cut off after {len(view)} bytes")
-    hashes = np.frombuffer(view, "<u4", held, position).astype(np.uint32, copy=False)
-    return Delta(address, before, after, pages, had, has, hashes, number, view[position + 4 * held :])

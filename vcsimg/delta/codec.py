@@ -232,14 +232,24 @@ def xor_small(parts: Sequence[tuple[int, bytes | memoryview, Indexes]], data: Ro
     bitmaps, bodies = [], []
     for codec, payload, pages in parts:
         content = _words_frame(payload, len(pages), where)
-        bitmap, body = content[: len(pages) * _BITMAP], content[len(pages) * _BITMAP :]
-        if int.from_bytes(bitmap, "little").bit_count() * 8 != len(body):
-            raise HostileImage(where, "its bitmap does not count its words")
-        bitmaps.append(bitmap)
-        bodies.append(body if codec == WORDS else np.frombuffer(body, np.uint8).reshape(8, -1).T.tobytes())
-    used = np.unpackbits(np.frombuffer(b"".join(bitmaps), np.uint8)).view(bool)
-    places = _places(used, np.concatenate([pages for _, _, pages in parts]))
+        bitmaps.append(content[: len(pages) * _BITMAP])
+        body = content[len(pages) * _BITMAP :]
+        bodies.append(body if codec == WORDS or len(body) == 8 else np.frombuffer(body, np.uint8).reshape(8, -1).T.tobytes())
+    used = _set_bits(np.frombuffer(b"".join(bitmaps), np.uint8))
+    ends = np.cumsum([len(bitmap) * 8 for bitmap in bitmaps])
+    if (np.diff(np.searchsorted(used, ends), prepend=0) * 8 != [len(body) for body in bodies]).any():
+        raise HostileImage(where, "its bitmap does not count its words")
+    places = _in_pages(used, np.concatenate([pages for _, _, pages in parts]))
     np.bitwise_xor.at(data.reshape(-1).view(np.uint64), places, np.frombuffer(b"".join(bodies), np.uint64))
+
+
+def _set_bits(bitmap: npt.NDArray[np.uint8]) -> Places:
+    """Numbers of the bits that are set, ascending. Few are: most bytes need not be taken apart."""
+    some = np.flatnonzero(bitmap)
+    bits = np.flatnonzero(np.unpackbits(bitmap[some]))
+    places: Places = some[bits >> 3] << 3
+    places |= bits & 7
+    return places
 
 
 def used_words(codec: int, payload: bytes | memoryview, pages: Indexes, where: str) -> tuple[Places, Words] | None:
@@ -263,10 +273,14 @@ def few_words(rows: Rows, pages: Indexes, packed: int) -> tuple[Places, Words] |
 
 def _places(used: npt.NDArray[np.bool_], pages: Indexes) -> Places:
     """Which words of a piece are `used` (512·n,) in its pages (n,)."""
-    places = np.flatnonzero(used)
-    starts: Places = pages.astype(np.intp)[places >> _WORD_BITS] << _WORD_BITS
-    starts |= places & (_WORDS - 1)
-    return starts
+    return _in_pages(np.flatnonzero(used), pages)
+
+
+def _in_pages(used: Places, pages: Indexes) -> Places:
+    """Numbers of words in a piece, from those in its pages (n,), counted through."""
+    places: Places = pages.astype(np.intp)[used >> _WORD_BITS] << _WORD_BITS
+    places |= used & (_WORDS - 1)
+    return places
 
 
 def _unpack_words(payload: bytes | memoryview, pages: int, lanes: bool, where: str) -> Rows:

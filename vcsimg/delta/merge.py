@@ -56,15 +56,7 @@ def merge(deltas: Sequence[Delta | Words], address: int, where: str) -> Delta | 
 
     Raises DamagedImage when they do not follow one another, HostileImage.
     """
-    if any(one.after != two.before for one, two in pairwise(deltas)):
-        raise DamagedImage(where, "its deltas do not follow one another")
-    heads = [
-        (delta.pages, delta.hashes)
-        if isinstance(delta, Words)
-        else (format_index(delta.pages, delta.had, delta.has), delta.hashes.astype("<u4").tobytes())
-        for delta in deltas
-    ]
-    pages, had, has, hashes = _heads(heads, where)
+    pages, had, has, hashes = follow(deltas, where)
     few = _all_words(deltas, where)
     if few is not None:
         kept, number, payload = _words(few, pages, had != has)
@@ -90,11 +82,30 @@ def _all_words(deltas: Sequence[Delta | Words], where: str) -> list[Words] | Non
     return found
 
 
-def _heads(heads: Sequence[tuple[bytes, bytes]], where: str) -> tuple[Indexes, Flags, Flags, ShortHashes]:
-    """Indexes and hashes of deltas in order → pages (n,) that some name; had (n,) before the first, has (n,) and hashes (n,) after the last."""
-    pages, had, has = parse_index(b"".join([index for index, _ in heads]))
+def follow(deltas: Sequence[Delta | Words], where: str) -> tuple[Indexes, Flags, Flags, ShortHashes]:
+    """What deltas come to by their headers: pages (n,) that some name, had (n,) before the first, has (n,) and hashes (n,) after the last.
+
+    Raises DamagedImage when they do not follow one another.
+    """
+    if any(one.after != two.before for one, two in pairwise(deltas)):
+        raise DamagedImage(where, "its deltas do not follow one another")
+    if any(isinstance(delta, Words) for delta in deltas):
+        heads = [
+            (delta.pages, delta.hashes)
+            if isinstance(delta, Words)
+            else (format_index(delta.pages, delta.had, delta.has), delta.hashes.astype("<u4").tobytes())
+            for delta in deltas
+        ]
+        pages, had, has = parse_index(b"".join([index for index, _ in heads]))
+        known = np.frombuffer(b"".join([part for _, part in heads]), "<u4")
+    else:
+        whole = [delta for delta in deltas if isinstance(delta, Delta)]
+        pages = np.concatenate([delta.pages for delta in whole])
+        had = np.concatenate([delta.had for delta in whole])
+        has = np.concatenate([delta.has for delta in whole])
+        known = np.concatenate([delta.hashes for delta in whole])
     hashes = np.zeros(len(pages), np.uint32)
-    hashes[has] = np.frombuffer(b"".join([part for _, part in heads]), "<u4")
+    hashes[has] = known
     order = np.argsort(pages, kind="stable")
     pages, had, has = pages[order], had[order], has[order]
     again = pages[1:] == pages[:-1]

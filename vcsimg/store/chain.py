@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from vcsimg.delta import Delta, PieceState, page_hashes, parse
-from vcsimg.delta.blob import apply_all
+from vcsimg.delta.blob import apply_all, parse_all
 from vcsimg.delta.hashes import fold, shortened
+from vcsimg.delta.merge import follow
 from vcsimg.errors import DamagedImage, HostileImage
 from vcsimg.image.pages import Flags, Piece
 from vcsimg.image.units import PAGE_SHIFT, PIECE_SHIFT
@@ -49,28 +50,37 @@ def read_delta(objects: Objects, link: Link, number: int, where: str, *, verify:
     `verify`: compare the blob with its id. Whoever rebuilds the piece need not, since that checks every page.
     """
     delta = parse(objects.read(link.oid, BLOB, where, verify=verify), where)
-    if delta.address != number << PIECE_SHIFT:
-        raise HostileImage(where, f"a blob of the piece at {delta.address:#x}")
-    if link.kind == KEY and not delta.is_key:
-        raise HostileImage(where, "its keyframe leads from other content")
-    if delta.is_patch != (link.kind == PATCH):
-        raise HostileImage(where, "a patch is named as one, and nothing else is")
+    _check_place(delta, link, number, where)
     return delta
 
 
 def read_deltas(objects: Objects, links: Sequence[Link], number: int, where: str) -> list[Delta]:
     """The blobs of several links, as read_delta() gives them."""
     with objects.unverified():
-        return [read_delta(objects, link, number, where) for link in links]
+        blobs = [objects.read(link.oid, BLOB, where, verify=False) for link in links]
+    deltas = parse_all(blobs, where)
+    for delta, link in zip(deltas, links, strict=True):
+        _check_place(delta, link, number, where)
+    return deltas
 
 
-def check_state(deltas: Iterable[Delta], where: str) -> PieceState:
+def _check_place(delta: Delta, link: Link, number: int, where: str) -> None:
+    """Compare a blob with the name that it stands under."""
+    if delta.address != number << PIECE_SHIFT:
+        raise HostileImage(where, f"a blob of the piece at {delta.address:#x}")
+    if link.kind == KEY and not delta.is_key:
+        raise HostileImage(where, "its keyframe leads from other content")
+    if delta.is_patch != (link.kind == PATCH):
+        raise HostileImage(where, "a patch is named as one, and nothing else is")
+
+
+def check_state(deltas: Sequence[Delta], where: str) -> PieceState:
     """The state that a chain leads to, from the headers alone. Raises DamagedImage where they do not follow one another."""
     state = PieceState()
-    for delta in deltas:
-        if delta.before != state.digest or not np.array_equal(state.own[delta.pages], delta.had):
-            raise DamagedImage(where, "its deltas do not follow one another")
-        state.update(delta.pages, delta.has, delta.hashes, delta.after)
+    pages, had, has, hashes = follow(deltas, where)
+    if deltas[0].before != state.digest or had.any():
+        raise DamagedImage(where, "its deltas do not follow one another")
+    state.update(pages, has, hashes[has], deltas[-1].after)
     if state.empty:
         raise HostileImage(where, "a chain that leads to an empty piece")
     return state
@@ -81,8 +91,7 @@ def rebuild(deltas: Sequence[Delta], state: PieceState, where: str) -> Piece:
     piece = Piece.empty()
     named = np.zeros(len(piece.own), bool)
     apply_all(deltas, piece.data, where)
-    for delta in deltas:
-        named[delta.pages] = True
+    named[np.concatenate([delta.pages for delta in deltas])] = True
     verify(piece, state, named, where)
     piece.own[:] = state.own
     return piece
