@@ -67,6 +67,13 @@ REFUSED = {
     "refused_backlog_of_the_gone": "not accepted yet",
     "refused_namespace": "cannot be restored",
     "refused_userfaultfd": "cannot be restored",
+    "refused_network_namespace": "it was in another one than vcsimg",
+    "refused_mounts": r"/mnt \(tmpfs\)",
+    "refused_children_elsewhere": "its children would be made in another one",
+    "refused_thread_with_own_files": "does not share them with the main thread",
+    "refused_keyring": "the keys in it",
+    "refused_segments": "segments",
+    "refused_confined": "Landlock",
 }
 
 

@@ -327,3 +327,11 @@ CASE(proc_session_whose_leader_is_gone) {
     int status;
     CHECK(waitpid(zombie, &status, 0) == zombie && WEXITSTATUS(status) == 3);
 }
+
+CASE(proc_host_name) {
+    char name[100];
+    if (unshare(CLONE_NEWUTS)) { restored(); return; } /* needs privilege */
+    CHECK(sethostname("elsewhere", 9) == 0 && setdomainname("domain", 6) == 0);
+    restored();
+    CHECK(gethostname(name, sizeof name) == 0 && !strcmp(name, "elsewhere") && getdomainname(name, sizeof name) == 0 && !strcmp(name, "domain"));
+}

@@ -1,5 +1,6 @@
 /* What cannot be restored, a case a name: see restore_cases.h. Prints another word than "ready" where the kernel has no such thing. */
 #include "restore_cases.h"
+#include <sys/mount.h>
 
 static void or_give_up(int possible) {
     if (possible) return;
@@ -72,5 +73,54 @@ CASE(refused_namespace) {
 
 CASE(refused_userfaultfd) {
     or_give_up(syscall(SYS_userfaultfd, O_NONBLOCK | 1) >= 0);
+    restored();
+}
+
+CASE(refused_network_namespace) {
+    or_give_up(!unshare(CLONE_NEWNET));
+    restored();
+}
+
+CASE(refused_mounts) {
+    or_give_up(!unshare(CLONE_NEWNS) && !mount("none", "/", 0, MS_REC | MS_PRIVATE, 0) && !mount("none", "/mnt", "tmpfs", 0, 0));
+    restored();
+}
+
+CASE(refused_children_elsewhere) {
+    or_give_up(!unshare(CLONE_NEWPID));
+    restored();
+}
+
+static volatile int apart;
+static void *with_own_files(void *unused) {
+    apart = unshare(CLONE_FILES) ? 2 : 1;
+    for (;;) pause();
+    return unused;
+}
+
+CASE(refused_thread_with_own_files) {
+    pthread_t thread;
+    CHECK(!pthread_create(&thread, 0, with_own_files, 0));
+    while (!apart) usleep(1000);
+    or_give_up(apart == 1);
+    restored();
+}
+
+CASE(refused_keyring) {
+    or_give_up(syscall(SYS_add_key, "user", "vcsimg", "secret", 6, -2) > 0);
+    restored();
+}
+
+CASE(refused_segments) {
+    struct { unsigned entry, base, limit, bits; } segment = {3, 0x1000, 0xfffff, 0x51};
+    or_give_up(!syscall(SYS_modify_ldt, 1, &segment, sizeof segment));
+    restored();
+}
+
+CASE(refused_confined) {
+    uint64_t handled = 2; /* LANDLOCK_ACCESS_FS_WRITE_FILE */
+    int rules = syscall(444, &handled, sizeof handled, 0);
+    or_give_up(rules >= 0 && !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !syscall(446, rules, 0));
+    close(rules);
     restored();
 }

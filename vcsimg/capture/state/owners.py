@@ -12,13 +12,13 @@ _TYPES = {fowner.TID: "tid", fowner.PID: "pid", fowner.PGRP: "pgrp"}
 
 
 class OwnerProbe:
-    """Reads owners of descriptors that can send signals: those with O_ASYNC, and sockets (SIGURG)."""
+    """Reads owners of descriptors that can send signals: those with O_ASYNC, sockets (SIGURG), and directories (F_NOTIFY)."""
 
     def __init__(self) -> None:
         self._found: dict[int, tuple[int, int, int]] = {}
 
     def wants(self, descriptor: Descriptor) -> bool:
-        return bool(descriptor.flags & _O_ASYNC) or descriptor.type == "socket"
+        return bool(descriptor.flags & _O_ASYNC) or descriptor.type in ("socket", "directory")
 
     def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
         kind, identifier = fowner.owner(own)
@@ -26,5 +26,8 @@ class OwnerProbe:
 
     def describe(self, descriptor: Descriptor, report: Report) -> None:
         kind, identifier, signal = self._found.pop(descriptor.fd)
-        if identifier or signal:
+        if identifier and descriptor.type == "directory":
+            # F_NOTIFY sets it (fs/notify/dnotify/dnotify.c, fcntl_dirnotify); nothing tells of what.
+            report.unsaved(f"fd {descriptor.fd}", "that it is told of changes in the directory (F_NOTIFY) cannot be copied")
+        elif identifier or signal:
             report.add("files", Owner(descriptor.fd, _TYPES[kind], identifier, signal))

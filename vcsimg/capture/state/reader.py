@@ -12,6 +12,7 @@ from vcsimg.capture.state.descriptors import Descriptor, DescriptorsReader
 from vcsimg.capture.state.epoll import EpollProbe
 from vcsimg.capture.state.eventfds import TimerfdProbe, describe_eventfd, describe_pidfd, describe_signalfd
 from vcsimg.capture.state.guards import GuardsReader
+from vcsimg.capture.state.hidden import HiddenReader
 from vcsimg.capture.state.inotify import InotifyProbe
 from vcsimg.capture.state.locks import describe_locks
 from vcsimg.capture.state.memory_files import MemoryFileProbe
@@ -73,6 +74,7 @@ class StateReader:
         self._status = StatusReader()
         self._program = ProgramReader()
         self._places = PlacesReader()
+        self._hidden = HiddenReader()
         self._signals = SignalsReader()
         self._timers = TimersReader()
         self._threads = ThreadsReader()
@@ -139,6 +141,7 @@ class StateReader:
         self._timers.ask(ask)
         self._signals.ask(ask)
         self._places.ask(ask)
+        self._hidden.ask(ask)
         self._own = Own.ask(ask)
         ask.make_table()
         return ask
@@ -163,6 +166,7 @@ class StateReader:
             self._status.read(moment)
             self._program.read(moment)
             self._places.read(moment)
+            self._hidden.read(moment)
             self._control.read(moment)
             self._mounts.read(moment)
             self._signals.read(moment)
@@ -218,6 +222,7 @@ class StateReader:
         self._guards.finish(report)
         self._program.finish(report)
         self._places.finish(report)
+        self._hidden.finish(report, same_users=not self._places.differs("user"))
         self._descriptors.finish(report)
         self._control.finish(report)
         self._signals.finish(report)
