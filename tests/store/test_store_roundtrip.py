@@ -263,6 +263,10 @@ def test_old_content_that_is_wrong_is_looked_up_instead(repo: Repository) -> Non
     assert own_pages(repo.load(commit)) == model.content()
 
 
+def head(repo: Repository) -> str:
+    return (repo.path / "HEAD").read_text().removeprefix("ref: ").strip()
+
+
 def test_a_branch_started_at_a_capture(repo: Repository) -> None:
     """A restored process begins where it was captured; its first own capture has that one as parent."""
     model = Model()
@@ -271,6 +275,8 @@ def test_a_branch_started_at_a_capture(repo: Repository) -> None:
     assert repo.start_branch("restored.7.x", commit, 7, 123, "boot") == "restored.7.x"
     assert repo.start_branch("restored.7.x", commit, 7, 124, "boot") == "restored.7.x.2", "the pid was used twice within a second"
     assert [repo.branch_of(7, ticks, "boot") for ticks in (123, 124, 125)] == ["restored.7.x", "restored.7.x.2", None]
+    assert head(repo) == "refs/heads/model.4242"
     model.write(BASE, b"b")
     assert repo.capture(model.capture(repo, branch="restored.7.x")).parents == (commit,)
+    assert head(repo) == "refs/heads/restored.7.x"
     assert repo.tip("model.4242") == commit

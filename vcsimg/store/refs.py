@@ -66,8 +66,8 @@ def check_name(path: Path, branch: str) -> None:
         raise StoreError(str(path), f"{branch!r} cannot be the name of a branch")
 
 
-def move(repo: pygit2.Repository, path: Path, branch: str, old: str | None, new: str, *, sync: bool) -> None:
-    """Move a branch from `old` (None: it must not exist) to `new`, atomically, and make it the one HEAD names.
+def move(repo: pygit2.Repository, path: Path, branch: str, old: str | None, new: str, *, sync: bool, head: bool = True) -> None:
+    """Move a branch from `old` (None: it must not exist) to `new`, atomically, and, with `head`, make it the one HEAD names.
 
     Raises RepositoryBusy when somebody else has moved it.
     """
@@ -88,6 +88,6 @@ def move(repo: pygit2.Repository, path: Path, branch: str, old: str | None, new:
             if "old reference value does not match" in str(error):
                 raise RepositoryBusy(str(path), branch, None) from None
             raise
-        head = repo.references.get("HEAD")
-        if head is None or head.raw_target != name.encode():
+        now = repo.references.get("HEAD")
+        if head and (now is None or now.raw_target != name.encode()):
             repo.set_head(name)
