@@ -327,8 +327,11 @@ class Repository:
         return refs.tip(self._opened.git, branch)
 
     def start_branch(self, branch: str, commit: str, pid: int, start_ticks: int, boot_id: str) -> str:
-        """A new branch at a capture, for a process that is restored from it: `branch_of` finds it. HEAD stays where it is until there is a
-        capture on the branch. Returns its name, which is `branch` unless that is taken. Raises RepositoryBusy when somebody else makes it meanwhile, StoreError."""
+        """A new branch at a capture, for a process that is restored from it: `branch_of` finds it.
+
+        HEAD stays where it is until there is a capture on the branch. Returns its name, which is `branch` unless that is taken. Raises
+        RepositoryBusy when somebody else makes it meanwhile, StoreError.
+        """
         with translated(self.path):
             refs.check_name(self.path, branch)
             leftovers.remove(self.path)
