@@ -155,6 +155,19 @@ def test_folders_that_are_gone_are_made_again(tmp_path: Path) -> None:
     captured.repository.close()
 
 
+def test_a_file_that_has_only_another_name_elsewhere_comes_back_as_a_copy(tmp_path: Path) -> None:
+    script = (
+        'import os, sys\nfile = open("file", "w+b", 0)\nfile.write(b"kept")\nos.mkdir("other")\nos.link("file", "other/file")\nos.unlink("file")\n'
+        'print("ready", flush=True)\nsys.stdin.readline()\nfile.seek(0)\nassert file.read() == b"kept"\n'
+        'print("verified", flush=True)\nsys.exit(42)\n'
+    )
+    captured = capture([sys.executable, "-c", script], tmp_path)
+    captured.kill()
+    assert revive(captured.repository, captured.commit).finish() == ("verified\n", 42)
+    assert (tmp_path / "other" / "file").read_bytes() == b"kept"
+    captured.repository.close()
+
+
 def test_a_restored_program_with_a_copy_can_be_captured_and_restored_again(captured: Captured, tmp_path: Path) -> None:
     for name in NAMES:
         (tmp_path / name).unlink()

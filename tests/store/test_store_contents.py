@@ -237,3 +237,13 @@ def test_a_content_with_another_hash_is_found(repo: Repository, files: Files) ->
     report = repo.fsck()
     assert report.damaged == {commit}
     assert "another hash" in report.findings[0].message
+
+
+def test_a_content_that_is_not_there_is_found(repo: Repository, files: Files) -> None:
+    record = Content("08:01", 7, "/home/me/log", 400, 0, 0o100644, 0, 0, 1, True, False, "ab" * 32, None)
+    snapshot = files.snapshot()
+    process = replace(snapshot.processes[0], state={"contents": (record.record(),)})
+    commit = repo.commit(replace(snapshot, processes=(process,)), branch="model.4242", parents=[])
+    report = repo.fsck()
+    assert report.damaged == {commit}
+    assert "process 4242 content of /home/me/log: it is missing" in report.findings[0].message

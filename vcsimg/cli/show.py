@@ -98,7 +98,7 @@ def _print_process(out: Output, process: Process) -> None:
     kinds = Counter(record.kind for record in process.section("files"))
     mapped = sum(len(region.range) for region in process.regions)
     rows = [("parent", str(process.parent)), ("threads", _threads(process))]
-    rows.append(("files", count(kinds["file"] + kinds["duplicate"], "descriptor")))
+    rows.append(("files", f"{count(kinds['file'] + kinds['duplicate'], 'descriptor')}{_contents(process)}"))
     rows.append(("memory", f"{count(len(process.regions), 'region')}, {size(mapped)} mapped, {_own(process)}"))
     _print_facts(out, rows)
     out.line()
@@ -136,6 +136,15 @@ def _own(process: Process) -> str:
 
     pieces = len(list(process.memory.pieces.numbers())) if isinstance(process.memory, ImageMemory) else 0
     return f"own content in {count(pieces, 'piece')} of 2 MiB"
+
+
+def _contents(process: Process) -> str:
+    """How many of the files at their paths the image holds the content of."""
+    from vcsimg.image.versions import contents
+
+    found = contents(process)
+    held = [content for content in found if content.sha256 is not None or content.in_memory]
+    return f"; content of {len(held)} of {count(len(found), 'file')}, {size(sum(one.size for one in held))}" if found else ""
 
 
 def _mappings(process: Process) -> list[tuple[str, str, int, int]]:

@@ -13,7 +13,8 @@ import pygit2
 
 from vcsimg.errors import ImageError, KeyMissing, StoreError
 from vcsimg.image.pages import ImageMemory, Piece
-from vcsimg.image.snapshot import CaptureFacts, Process
+from vcsimg.image.snapshot import CaptureFacts, Process, Snapshot
+from vcsimg.image.versions import contents, reader
 from vcsimg.store import chain as chains
 from vcsimg.store import gitcommand, remotes
 from vcsimg.store.layout import file_path
@@ -124,6 +125,7 @@ class Checker:
             for process in snapshot.processes:
                 self._memory(process, root, before, bad, where)
             self._mapped(Trees(self._objects, root, where), where, name)
+            self._contents(snapshot, where, name)
         except KeyMissing:
             self.report.sealed += 1
         except (ImageError, StoreError) as error:
@@ -179,6 +181,13 @@ class Checker:
                 message = self._files[entry.oid]
                 if message is not None:
                     self._say(name, message)
+
+    def _contents(self, snapshot: Snapshot, where: str, name: str) -> None:
+        """Files of which a capture says that it holds the content."""
+        for process in snapshot.processes:
+            for content in contents(process):
+                if reader(process, content) is None and content.sha256 is not None:
+                    self._say(name, f"{where} process {process.pid} content of {content.path}: it is missing")
 
     def _file(self, trees: Trees, sha256: str, entry: Entry, where: str) -> str | None:
         """What is wrong with the content of a file."""
