@@ -69,10 +69,11 @@ def _joined(pairs: list[Pair]) -> tuple[bytes, bytes]:
 
 
 def _lanes(pairs: list[Pair]) -> int:
-    """The XOR, all pieces together, byte lane by byte lane, at zstd's best level: what numbers are best at."""
+    """The XOR, all pieces together: which words are used, and those byte lane by byte lane, at zstd's best level."""
     rows = np.concatenate([old ^ new for old, new in pairs]).view(np.uint64).reshape(-1)
-    lanes = np.ascontiguousarray(rows[rows != 0].view(np.uint8).reshape(-1, 8).T)
-    return len(zstandard.ZstdCompressor(level=19).compress(lanes.tobytes()))
+    used = rows != 0
+    lanes = np.ascontiguousarray(rows[used].view(np.uint8).reshape(-1, 8).T)
+    return len(zstandard.ZstdCompressor(level=19).compress(np.packbits(used).tobytes() + lanes.tobytes()))
 
 
 WAYS: dict[str, Callable[[list[Pair]], int]] = {

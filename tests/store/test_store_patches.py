@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from store_model import BASE, Model, own_pages
 
-from vcsimg.store import Repository
+from vcsimg.delta.blob import parse_all
+from vcsimg.errors import ImageError
+from vcsimg.store import Repository, chain
 from vcsimg.store.layout import FORMAT
 
 Captures = list[tuple[str, dict[int, bytes]]]
@@ -82,6 +85,25 @@ def test_another_writer_goes_on(repo: Repository, moved: Captures) -> None:
             model.write(BASE + 100, step.to_bytes(8, "little"))
             commit = model.capture(again)
             assert own_pages(again.load(commit)) == model.content()
+
+
+def test_a_flipped_bit_in_a_patch_is_noticed(repo: Repository, moved: Captures) -> None:
+    """Wherever it is: the frame, the hashes or the index; the piece is never another one."""
+    commit = next(commit for commit, _ in moved if _names(repo, commit)[-1].endswith(".patch"))
+    blobs = [bytearray(repo.show(commit, f"proc/4242/memory/7f12/3/4/4/{name}")) for name in _names(repo, commit)]
+    good = chain.rebuild(deltas := parse_all(blobs, "test"), chain.check_state(deltas, "test"), "test")
+    noticed = 0
+    for place in range(0, len(blobs[-1]), max(1, len(blobs[-1]) // 150)):
+        blobs[-1][place] ^= 1 << place % 8
+        try:
+            deltas = parse_all(blobs, "test")
+            piece = chain.rebuild(deltas, chain.check_state(deltas, "test"), "test")
+            assert np.array_equal(piece.data, good.data)
+            assert np.array_equal(piece.own, good.own)
+        except ImageError:
+            noticed += 1
+        blobs[-1][place] ^= 1 << place % 8
+    assert noticed > 100
 
 
 def test_the_format_says_so(repo: Repository, moved: Captures) -> None:
