@@ -952,7 +952,7 @@ CASE(pidfd_reaped) {
     CHECK(poll(&p, 1, 0) == 1);
 }
 
-CASE(udp_shut_down_tcp_shut_for_reading) {
+CASE(sock_shut_down) {
     int u = socket(AF_INET, SOCK_DGRAM, 0), l = socket(AF_INET, SOCK_STREAM, 0), a = socket(AF_INET, SOCK_STREAM, 0), b;
     struct sockaddr_in s = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof s;
@@ -1019,7 +1019,7 @@ CASE(unix_unlinked_and_connected_to_itself) {
     CHECK(recv(d, text, 5, 0) == 2 && send(d, "me", 2, 0) == 2 && recv(d, text, 5, 0) == 2);
 }
 
-CASE(tcp_not_accepted_yet) {
+CASE(sock_not_accepted_yet) {
     int l = socket(AF_INET, SOCK_STREAM, 0), a[2], b;
     struct sockaddr_in s = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof s;
@@ -1029,4 +1029,21 @@ CASE(tcp_not_accepted_yet) {
     restored();
     for (int i = 0; i < 2; i++) CHECK(send(a[i], "y", 1, 0) == 1);
     for (int i = 0; i < 2; i++) CHECK((b = accept(l, 0, 0)) >= 0 && recv(b, &c, 1, 0) == 1 && c == 'y');
+}
+
+CASE(sock_ipv4_client_of_ipv6_server) {
+    int l = socket(AF_INET6, SOCK_STREAM, 0), a = socket(AF_INET, SOCK_STREAM, 0), b, off = 0;
+    struct sockaddr_in6 s = {.sin6_family = AF_INET6};
+    struct sockaddr_in t = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof s;
+    char c[5];
+    if (l < 0) { restored(); return; } /* no IPv6 */
+    CHECK(setsockopt(l, IPPROTO_IPV6, IPV6_V6ONLY, &off, 4) == 0 && bind(l, (void *)&s, n) == 0 && listen(l, 1) == 0);
+    CHECK(getsockname(l, (void *)&s, &n) == 0);
+    t.sin_port = s.sin6_port;
+    CHECK(connect(a, (void *)&t, sizeof t) == 0 && (b = accept(l, 0, 0)) >= 0 && write(a, "hi", 2) == 2);
+    restored();
+    CHECK(recv(b, c, 5, 0) == 2 && write(b, "yo", 2) == 2 && recv(a, c, 5, 0) == 2);
+    n = sizeof s;
+    CHECK(getsockname(b, (void *)&s, &n) == 0 && s.sin6_family == AF_INET6);
 }

@@ -63,6 +63,12 @@ def set_octets(fd: int, level: int, number: int, value: bytes) -> None:
     call(NR["setsockopt"], fd, level, number, ctypes.addressof(buffer), len(value))
 
 
+def endpoint(raw: bytes) -> bytes:
+    """Address and port of a struct sockaddr of the internet families; ::ffff:a.b.c.d is the same as a.b.c.d (ipv6(7))."""
+    host = raw[8:24] if int.from_bytes(raw[:2], "little") == socket.AF_INET6 else bytes(10) + b"\xff\xff" + raw[4:8]
+    return host + raw[2:4]
+
+
 def port_of(raw: bytes) -> int:
     return int.from_bytes(raw[2:4], "big")
 

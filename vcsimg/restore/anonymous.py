@@ -14,7 +14,7 @@ from vcsimg.image.sections.files import Duplicate, EpollQuiet, EpollWatch, Event
 from vcsimg.image.sections.item import select
 from vcsimg.image.sections.timers import TimerDescriptor
 from vcsimg.image.snapshot import Process
-from vcsimg.kernel import procfs
+from vcsimg.kernel import pidfd, procfs
 from vcsimg.kernel.calls import call
 from vcsimg.kernel.clone import clone
 from vcsimg.kernel.syscalls import NR
@@ -167,6 +167,8 @@ def make_pidfd(context: Context, process: Process, file: File) -> int:
             pid = context.pids.get(found.pid) or _zombie(context, found.pid)
             if pid is None:
                 raise RestoreError(f"process {process.pid} fd {file.fd}", f"process {found.pid} is not in the image")
+            if file.flags & os.O_EXCL:
+                return pidfd.open_thread(pid)
             return os.pidfd_open(pid)
     raise RestoreError(f"process {process.pid} fd {file.fd}", "its pid was not captured")
 

@@ -173,7 +173,7 @@ class _Run:
         for skeleton in self._skeletons:
             queue_signals(skeleton)
             restore_timers(skeleton)
-            skeleton.main.call(NR["close"], skeleton.transport)
+            skeleton.main.batch([(NR["close"], (skeleton.transport,))])  # closed already, if it shares its descriptors
         unattended = [fd for pty in context.ptys.unattended() for fd in (pty.master, pty.slave)]
         self._space.settle(self._snapshot.processes[0].pid, unattended)
         for skeleton in self._skeletons:

@@ -39,15 +39,23 @@ def is_finishing(found: items.Socket) -> bool:
 def other_end(context: Context, found: items.Socket) -> tuple[Process, items.Socket] | None:
     """The other end of a connection, if the image has it."""
     for process, one in everything(context):
-        if one.inode == found.inode or one.family != found.family:
+        if one.inode == found.inode or (one.family in _INTERNET) != (found.family in _INTERNET):
             continue
         if found.family == socket.AF_UNIX:
-            linked = one.inode == found.peer_inode or one.peer_inode == found.inode
+            linked = one.family == socket.AF_UNIX and (one.inode == found.peer_inode or one.peer_inode == found.inode)
         else:
-            linked = bool(found.peer_raw) and one.local_raw == found.peer_raw and one.peer_raw == found.local_raw
+            linked = one.type == found.type and _are_ends(found, one)
         if linked:
             return process, one
     return None
+
+
+def _are_ends(found: items.Socket, one: items.Socket) -> bool:
+    """Whether two sockets of the internet families are connected with one another."""
+    if not (found.local_raw and found.peer_raw and one.local_raw and one.peer_raw):
+        return False
+    ends = [addresses.endpoint(raw) for raw in (found.local_raw, found.peer_raw, one.peer_raw, one.local_raw)]
+    return ends[:2] == ends[2:]
 
 
 class Queue:

@@ -129,12 +129,12 @@ class _InternetMaker:
             raise HostileImage(self._what, "a connection without addresses")
         try:
             try:
-                ours, theirs = self._between(found.local_raw, found.peer_raw)
+                ours, theirs = self._between(found, other)
             except OSError:
                 ports = (addresses.port_of(found.local_raw), addresses.port_of(found.peer_raw))
-                if sum(inetdiag.destroy_abandoned(found.family, port) for port in ports) == 0:
+                if sum(inetdiag.destroy_abandoned(family, port) for port in ports for family in {found.family, other.family}) == 0:
                     raise
-                ours, theirs = self._between(found.local_raw, found.peer_raw)
+                ours, theirs = self._between(found, other)
         except OSError as error:
             self._context.notes.append(
                 f"{self._what}: the connection has other addresses than {found.local} and {found.peer}: {error.strerror}"
@@ -143,24 +143,26 @@ class _InternetMaker:
         self._context.sockets[other.inode] = self._context.own(theirs)
         return ours
 
-    def _between(self, local: bytes, peer: bytes) -> tuple[int, int]:
-        """Sockets with these addresses, connected: whichever of them has a listening socket in the image is the one that was accepted."""
-        listener = self._image_listener(peer)
-        if listener is None and self._image_listener(local) is not None:
-            theirs, ours = self._between(peer, local)
+    def _between(self, one: items.Socket, other: items.Socket) -> tuple[int, int]:
+        """Both of them with their addresses, connected: whichever of them has a listening socket in the image is the one that was accepted."""
+        assert one.local_raw is not None
+        assert one.peer_raw is not None
+        listener = self._image_listener(other)
+        if listener is None and self._image_listener(one) is not None:
+            theirs, ours = self._between(other, one)
             return ours, theirs
         temporary = None
-        fd = _new(self._found)
+        fd = _new(one)
         try:
             if listener is None:
-                listener = temporary = _new(self._found)
+                listener = temporary = _new(other)
                 addresses.set_number(temporary, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                addresses.bind(temporary, peer)
+                addresses.bind(temporary, other.local_raw or b"")
                 addresses.listen(temporary, 1)
             addresses.set_number(fd, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            addresses.bind(fd, local)
+            addresses.bind(fd, one.local_raw)
             with suppress(BlockingIOError):
-                addresses.connect(fd, peer)
+                addresses.connect(fd, one.peer_raw)
             return fd, addresses.accept(listener)
         except OSError:
             os.close(fd)
@@ -178,7 +180,7 @@ class _InternetMaker:
         if sent or found.state != _ESTABLISHED or not found.peer_raw:
             return False
         return any(
-            _listens_at(one, found.peer_raw) and one.family == found.family and waiting.fd == one.fd
+            _listens_at(one, found.peer_raw) and waiting.fd == one.fd
             for process, one in everything(self._context)
             for waiting in select(process.section("sockets"), items.WaitingConnection)
         )
@@ -203,18 +205,19 @@ class _InternetMaker:
         self._context.unaccepted += 1
         return fd
 
-    def _image_listener(self, address: bytes) -> int | None:
+    def _image_listener(self, wanted: items.Socket) -> int | None:
+        """The listening socket from which a connection may have been accepted."""
         for _, one in everything(self._context):
-            if one.family == self._found.family and one.inode in self._context.sockets and _listens_at(one, address):
+            if one.family == wanted.family and one.inode in self._context.sockets and _listens_at(one, wanted.local_raw or b""):
                 return self._context.sockets[one.inode]
         return None
 
 
 def _listens_at(one: items.Socket, address: bytes) -> bool:
-    if one.state != _LISTEN or not one.local_raw:
+    if one.state != _LISTEN or one.family not in _INTERNET or not one.local_raw or not address:
         return False
     anywhere = not (one.local_raw[8:24] if one.family == socket.AF_INET6 else one.local_raw[4:8]).strip(b"\0")
-    return one.local_raw == address or (anywhere and one.local_raw[2:4] == address[2:4])
+    return addresses.endpoint(one.local_raw) == addresses.endpoint(address) or (anywhere and one.local_raw[2:4] == address[2:4])
 
 
 class _NetlinkMaker:

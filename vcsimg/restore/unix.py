@@ -226,7 +226,7 @@ class UnixMaker:
                         stack.enter_context(addresses.inside(folder_of(process, found) or "/"))
                 addresses.bind(fd, address)
                 if path is not None and found.unlinked:
-                    self._context.before_they_run.append(partial(os.unlink, path))
+                    self._context.before_they_run.append(partial(_unlink, path))
             except OSError as error:
                 raise RestoreError(self._what, f"its address {found.local} cannot be had: {error.strerror}") from None
 
@@ -248,6 +248,11 @@ class UnixMaker:
                 stack.callback(_give, path, facts)
                 return
         raise RestoreError(self._what, f"another process listens at {path}")
+
+
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _give(path: str, facts: os.stat_result) -> None:
