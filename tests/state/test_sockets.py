@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Target
-from tests.state.reading import every, numbers, one, read_state, still_well, unsaved
+from tests.state.reading import capture, every, numbers, one, read_state, still_well, unsaved
+from vcsimg.capture.state import StateReader
 from vcsimg.image.sections.sockets import Message, Options, Passed, Socket, Tcp, WaitingConnection
 
 ESTABLISHED, CLOSE, LISTEN = 1, 7, 10
@@ -91,3 +96,25 @@ def test_sequence_numbers_of_tcp_for_the_privileged(start: Callable[..., Target]
     assert there.send_sequence == here.receive_sequence
     assert here.sending == b""
     still_well(target)
+
+
+OTHER_HOST = """
+import socket
+listener = socket.create_server(("127.0.0.2", 0))
+client = socket.create_connection(listener.getsockname(), source_address=("127.0.0.1", 0))
+server = listener.accept()[0]
+print(client.fileno(), flush=True)
+input()
+"""
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+def test_connections_to_other_hosts_are_put_into_repair_mode_only_when_the_process_ends(leaving: bool) -> None:
+    with subprocess.Popen([sys.executable, "-c", OTHER_HOST], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        client = int(process.stdout.readline())
+        state = capture(StateReader(process.pid, leaving=leaving))
+        process.stdin.write(b"\n")
+    found = [item.fd for item in every(state, Tcp)]
+    assert (client in found) == (leaving and os.geteuid() == 0)

@@ -148,7 +148,7 @@ class Session:
                 self._bases[process.pid] = process
 
     def _add(self, pid: int, base: Process | None) -> ProcessCapture:
-        capture = ProcessCapture(pid, self._files, self.options.scratch, self.options.exclude)
+        capture = ProcessCapture(pid, self._files, self.options.scratch, self.options.exclude, leaving=self.options.kill)
         pieces = tuple(base.memory.pieces.numbers()) if base is not None and isinstance(base.memory, ImageMemory) else ()
         capture.restart(pieces, blank=base is None)
         if base is not None:

@@ -83,16 +83,17 @@ class _Beside(NamedTuple):
 
 
 class ProcessCapture:
-    """`complete` of the shadow: see Harvest. `base`: pieces of the image that this capture will be relative to."""
+    """`complete` of the shadow: see Harvest. `base`: pieces of the image that this capture will be relative to. `leaving`: see
+    SocketProbe."""
 
-    def __init__(self, pid: int, files: FileTable, scratch: Path, exclude: Sequence[str]) -> None:
+    def __init__(self, pid: int, files: FileTable, scratch: Path, exclude: Sequence[str], *, leaving: bool = False) -> None:
         self.pid = pid
         self.start_ticks = procfs.stat(pid).starttime
         self._tid = procfs.speaker(pid)  # a thread that has its memory and files
         self._files = files
         self._scratch = scratch
         self._exclude = exclude
-        self._state = StateReader(pid)
+        self._state = StateReader(pid, leaving=leaving)
         self._shadow = Shadow(scratch)
         self._complete = False
         self._base: Sequence[int] = ()

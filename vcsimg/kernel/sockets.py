@@ -292,6 +292,12 @@ def address_text(address: bytes) -> str | None:
     return None
 
 
+def host_of(address: bytes) -> bytes:
+    """The part of an internet address that is not the port."""
+    (family,) = struct.unpack_from("<H", address)
+    return address[8:24] if family == socket.AF_INET6 else address[4:8]
+
+
 def memberships(handle: Handle) -> tuple[int, ...]:
     """The multicast groups of a netlink socket."""
     words = handle.octets(_SOL_NETLINK, _NETLINK_LIST_MEMBERSHIPS, 128)

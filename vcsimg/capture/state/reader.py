@@ -67,8 +67,8 @@ class StateReader:
     All descriptors of the process that are duplicated meanwhile are closed before read_held() returns.
     """
 
-    def __init__(self, pid: int) -> None:
-        """Raises NoSuchProcess."""
+    def __init__(self, pid: int, *, leaving: bool = False) -> None:
+        """`leaving`: see SocketProbe. Raises NoSuchProcess."""
         self.pid = pid
         self._proc = ProcDirectory.of(pid, keep=True)
         self._status = StatusReader()
@@ -88,7 +88,7 @@ class StateReader:
                 MessageQueueProbe(),
                 OwnerProbe(),
                 PipeProbe(),
-                SocketProbe(),
+                SocketProbe(leaving=leaving),
                 TerminalProbe(),
                 EpollProbe(),
                 TimerfdProbe(),

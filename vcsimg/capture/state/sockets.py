@@ -64,7 +64,9 @@ class _Found:
 class SocketProbe:
     """Reads sockets."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, leaving: bool = False) -> None:
+        """`leaving`: the process ends with the capture, and its connections to other hosts are to go on elsewhere."""
+        self._leaving = leaving
         self._found: dict[int, _Found] = {}
         self._diag: UnixDiag | None = None
         self._network = ""
@@ -135,7 +137,8 @@ class SocketProbe:
         if found.tcp_state == _ESTABLISHED and found.peer is not None and _host(found.local) == _host(found.peer):
             found.acknowledged = tcp.acknowledged(handle)
         (found.unsent,) = struct.unpack("i", fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4)))
-        if found.tcp_state == _ESTABLISHED and self._repair:
+        # TCP_REPAIR only where it can be of use: if vcsimg is killed in these 50 µs, the connection stays in that mode.
+        if found.tcp_state == _ESTABLISHED and self._repair and (self._leaving or _on_one_host(found)):
             try:
                 found.connection = self._measured_once(inode, tcp.connection(handle))
             except PermissionError:
@@ -240,11 +243,12 @@ class SocketProbe:
             report.add("sockets", items.Tcp(fd, *found.connection))
         elif found.unsent:
             report.add("sockets", items.Unsent(fd, found.unsent))
-            found.troubles.append(
-                "what it has sent waits in a connection that was not accepted yet, and cannot be read"
-                if found.family == socket.AF_UNIX
-                else f"{found.unsent} bytes that were sent and not acknowledged cannot be read without CAP_NET_ADMIN"
-            )
+            if found.family == socket.AF_UNIX:
+                found.troubles.append("what it has sent waits in a connection that was not accepted yet, and cannot be read")
+            elif self._leaving or _on_one_host(found):
+                found.troubles.append(
+                    f"{found.unsent} bytes that were sent and not acknowledged cannot be read without CAP_NET_ADMIN"
+                )
         for waiting, passed in found.messages:
             report.add("sockets", items.Message(fd, waiting.data, waiting.source, len(passed), waiting.sender))
             report.add("sockets", *passed)
@@ -266,6 +270,11 @@ def _leads_to(address: bytes, inode: int, tid: int) -> bool:
         return os.lstat(f"/proc/{tid}/root{path}" if path.startswith("/") else f"/proc/{tid}/cwd/{path}").st_ino == inode
     except OSError:
         return False
+
+
+def _on_one_host(found: _Found) -> bool:
+    """Whether both ends of a connection have the same address, as those have that can both be in a capture."""
+    return found.peer is not None and sockets.host_of(found.local) == sockets.host_of(found.peer)
 
 
 def _is_same(own: int, pid: int, fd: int) -> bool:
