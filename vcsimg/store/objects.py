@@ -41,9 +41,15 @@ def object_id(kind: bytes, data: bytes) -> Oid:
 
 def format_tree(entries: Mapping[str, Entry]) -> bytes:
     """A tree object, in git's order: by name, a directory's as if it ended in a slash."""
-    encoded = [(name.encode(), entry) for name, entry in entries.items()]
-    encoded.sort(key=lambda item: item[0] + b"/" if item[1].is_tree else item[0])
-    return b"".join([b"%s %s\0%s" % (b"40000" if entry.is_tree else b"100644", name, entry.oid) for name, entry in encoded])
+    named = [(f"{name}/" if is_tree else name, is_tree, oid) for name, (is_tree, oid) in entries.items()]
+    named.sort()
+    # By +, not by %: three times as quick, and a capture may write a thousand trees.
+    return b"".join(
+        [
+            b"40000 " + name[:-1].encode() + b"\0" + oid if is_tree else b"100644 " + name.encode() + b"\0" + oid
+            for name, is_tree, oid in named
+        ]
+    )
 
 
 def parse_tree(data: bytes, where: str) -> dict[str, Entry]:
