@@ -7,7 +7,7 @@ import numpy as np
 from vcsimg.delta import codec
 from vcsimg.delta.blob import Delta
 from vcsimg.delta.hashes import PieceState, fold, page_hashes, shortened
-from vcsimg.delta.units import Flags, Indexes, Rows
+from vcsimg.delta.units import Flags, Hashes, Indexes, Rows
 
 
 class StateMismatch(Exception):
@@ -44,15 +44,15 @@ def encode(
         old = old[changed] if old is not None else None
     if not len(pages):
         return None
-    if not np.array_equal(state.own[pages], had):
+    if (state.own[pages] != had).any():
         raise StateMismatch
     digest = state.digest
     if old is not None:
-        gone = page_hashes(old[had], pages[had])
-        if not np.array_equal(shortened(gone), state.hashes[pages[had]]):
+        gone = _hashes(old, pages, had)
+        if (shortened(gone) != state.hashes[pages if had.all() else pages[had]]).any():
             raise StateMismatch
         digest ^= fold(gone)
-    hashes = page_hashes(kept[has], pages[has])
+    hashes = _hashes(kept, pages, has)
     before, digest = state.digest, digest ^ fold(hashes)
     short = shortened(hashes)
     state.update(pages, has, short, digest)
@@ -61,6 +61,11 @@ def encode(
     number, payload = codec.pack(rows, quick=quick, old=before_rows)
     few = codec.few_words(rows, pages, len(payload))
     return Delta(address, before, digest, pages, had, has, short, number, payload, few)
+
+
+def _hashes(rows: Rows, pages: Indexes, flags: Flags) -> Hashes:
+    """Page hashes of the rows whose flag is set."""
+    return page_hashes(rows, pages) if flags.all() else page_hashes(rows[flags], pages[flags])
 
 
 def _only(rows: Rows, flags: Flags) -> Rows:
