@@ -96,3 +96,14 @@ def test_calls_in_a_row(loop: bool, pipe: tuple[int, int], monkeypatch: pytest.M
     reading, writing = pipe
     assert call_in_a_row(writes(writing, 0xFFFFFFFF, writing)).tolist() == [1, -9, 1]
     assert os.read(reading, 9) == b"ac"
+
+
+def test_no_more_threads(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="can't start"):
+        Aside(writes(pipe[1]))
+    assert os.listdir("/proc/self/fd") == before

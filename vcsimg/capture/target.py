@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -198,7 +198,8 @@ class ProcessCapture:
         self._constant = self._unchanging()
         self._foreseen = self._tracked, self._beside()
         if self._tracker is not None and _size(self._tracked) >= _MUCH and EarlyLook.possible():
-            self._early = EarlyLook(self._tracker, self._all_eligible)
+            with suppress(OSError):  # no more threads or descriptors
+                self._early = EarlyLook(self._tracker, self._all_eligible)
         self._state.rehearse()
 
     def _precopy(self, tracker: WriteProtection, pagemap_fd: int, memory: AutoMemory) -> None:

@@ -7,6 +7,7 @@ has it, at every system call of its own. Signals stay away from it, so that none
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import struct
@@ -34,7 +35,7 @@ class Aside:
     """
 
     def __init__(self, calls: Calls) -> None:
-        """Raises OSError where there can be no such thread: see calls.loop()."""
+        """Raises OSError when there can be no such thread: see calls.loop()."""
         function = loop()
         if function is None:
             raise OSError("this process gets no memory for code")
@@ -48,7 +49,12 @@ class Aside:
         self._results = np.full(len(self._table), _PENDING, np.int64)
         self._begun = self._closed = False
         self._thread = threading.Thread(target=self._run, args=(function,), name="vcsimg-aside", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # RLIMIT_NPROC
+            os.close(self._go)
+            os.close(self._leave)
+            raise OSError(errno.EAGAIN, str(error)) from error
 
     def begin(self) -> None:
         """Make the calls now."""
