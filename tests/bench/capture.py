@@ -73,6 +73,7 @@ def recorder(folder: Path, pid: int, engine: str = "auto") -> Iterator[Recorder]
 def gcore(folder: Path, pid: int, *, compressed: bool = False) -> float:
     """Seconds that gcore takes, in which the target is stopped; compressed: with zstd -1 -T2 behind it, which is how one would keep it."""
     core = folder / "core"
+    os.sync()  # what was written before is not waited for here
     began = time.monotonic()
     subprocess.run(["gcore", "-o", core, str(pid)], check=True, capture_output=True)
     if compressed:
@@ -99,6 +100,7 @@ def series(
         stored = gcore(folder, target.pid, compressed=True)
         pauses, walls, sizes = [], [], []
         with recorder(folder, target.pid, engine) as made:
+            os.sync()
             first = made.capture()
             began = cpu_seconds()
             for _ in range(rounds):
