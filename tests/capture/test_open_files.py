@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from vcsimg.image.sections.contents import Content
 from vcsimg.image.snapshot import FILE_PART, Process
 from vcsimg.image.versions import contents, reader
 from vcsimg.kernel import procfs
+from vcsimg.kernel.filesystems import Kind, kinds
 from vcsimg.recording import Recorded, Recorder
 from vcsimg.store import Repository
 
@@ -327,6 +329,45 @@ def test_a_log_that_is_begun_anew_is_read_again(tmp_path: Path, between: Callabl
         between("prepare", lambda: (program.folder / "file").write_bytes(b"b" * 400_000))
         program.capture()
         assert program.content("file") == b"b" * 400_000
+
+
+# Files that a server gives out, which may be one of the processes
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All files are taken for such."""
+    monkeypatch.setattr(open_files, "kinds", lambda mountinfo: dict.fromkeys(kinds(mountinfo), Kind.SERVED))
+
+
+@pytest.mark.usefixtures("served")
+def test_nothing_is_read_from_a_server_in_the_stop(tmp_path: Path, between: Callable[..., None]) -> None:
+    with running(tmp_path, CHANGED.replace("MODE", "'ab'").replace("SIZE", "100")) as program:
+        program.capture()
+        assert program.content("file") == b"a" * 100
+        path = program.folder / "file"
+        between("prepare", lambda: path.write_bytes(b"other"))
+        recorded = program.capture()
+        assert program.records()["file"].reason == "it was written while it was copied"
+        assert any("file" in record["resource"] for record in recorded.unsaved)
+
+
+@pytest.mark.usefixtures("served")
+def test_a_server_that_does_not_answer_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+
+    @contextmanager
+    def waiting(use: object) -> Iterator[int]:
+        answers.wait()
+        raise FileNotFoundError(2, "too late")
+        yield 0
+
+    monkeypatch.setattr(open_files, "_opened", waiting)
+    monkeypatch.setattr(open_files, "_PATIENCE", 0.01)
+    with running(tmp_path, CHANGED.replace("MODE", "'ab'").replace("SIZE", "100")) as program:
+        program.capture()
+        assert program.records()["file"].reason == "it cannot be read: its file server does not answer"
+    answers.set()
 
 
 def test_every_process_of_a_tree_has_the_content(tmp_path: Path) -> None:

@@ -16,11 +16,14 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, Queue
+from typing import TypeVar
 
 from vcsimg.capture.file_copies import FileCopy, Scratch, key_of
 from vcsimg.capture.state.descriptors import O_ACCMODE, O_PATH, Descriptor
@@ -48,9 +51,14 @@ _BLOCK = 1 << 20
 _TICK = 20_000_000
 """Nanoseconds: twice the longest step of the kernel's clock for times of files (a jiffy with HZ=100)."""
 
+_PATIENCE = 5.0
+"""Seconds that a file server has to give out a file."""
+
 _REGULAR = 0o100000
 _TYPE = 0o170000
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+_T = TypeVar("_T")
 
 Key = tuple[str, int]
 """Device and inode."""
@@ -357,12 +365,17 @@ class OpenFiles:
         known = self._known.get(use.key) or self._new(use)
         known.reason = ""
         known.signature = None
+        began = time.time_ns()
+        most = min(self._limit if size is None else size, self._limit)
         try:
-            with _opened(use) as fd:
-                began = time.time_ns()
-                before = _signature(fd)
-                known.copy.replace(0, _parts(fd, min(size if size is not None else before[0], self._limit)))
-                after = _signature(fd)
+            if self._kind(use) is Kind.SERVED:
+                before, data, after = _patiently(lambda: _read_served(use, most))
+                known.copy.replace(0, _cut(memoryview(data)))
+            else:
+                with _opened(use) as fd:
+                    before = _signature(fd)
+                    known.copy.replace(0, _parts(fd, min(most, before[0])))
+                    after = _signature(fd)
         except OSError as error:
             known.reason = f"it cannot be read: {error.strerror}"
             return known
@@ -470,17 +483,44 @@ def _opened(use: _Use) -> Iterator[int]:
     except PermissionError:
         fd = os.open(use.link, _FLAGS)  # it is another user's
     try:
-        where = statx.parse(statx.statx_raw("", fd))
-        if (where.device, where.inode) != use.key:
+        facts = os.fstat(fd)  # not statx(): that is for one thread only
+        if (statx.device_name(os.major(facts.st_dev), os.minor(facts.st_dev)), facts.st_ino) != use.key:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), use.link)
         yield fd
     finally:
         os.close(fd)
 
 
+def _patiently(read: Callable[[], _T]) -> _T:
+    """The result of a call that may wait for a server that is dead: given up after a while, and left to itself. Raises OSError."""
+    results: Queue[_T | OSError] = Queue()
+
+    def run() -> None:
+        try:
+            results.put(read())
+        except OSError as error:
+            results.put(error)
+
+    threading.Thread(target=run, name="vcsimg-served", daemon=True).start()
+    try:
+        result = results.get(timeout=_PATIENCE)
+    except Empty:
+        raise OSError(errno.ETIMEDOUT, "its file server does not answer") from None
+    if isinstance(result, OSError):
+        raise result
+    return result
+
+
+def _read_served(use: _Use, size: int) -> tuple[Signature, bytes, Signature]:
+    with _opened(use) as fd:
+        before = _signature(fd)
+        data = b"".join(bytes(part) for part in _parts(fd, min(size, before[0])))
+        return before, data, _signature(fd)
+
+
 def _signature(fd: int) -> Signature:
-    where = statx.parse(statx.statx_raw("", fd))
-    return where.size, where.mtime, where.ctime
+    facts = os.fstat(fd)
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 def _parts(fd: int, size: int) -> Iterator[memoryview]:
