@@ -8,10 +8,8 @@ finish()    while it runs again: compare, describe; its memory comes as changes,
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +19,7 @@ from vcsimg.capture.content import OwnPages, shared_data
 from vcsimg.capture.early import EarlyLook
 from vcsimg.capture.files import FileTable
 from vcsimg.capture.harvest import Harvest
+from vcsimg.capture.map_reader import MapReader
 from vcsimg.capture.pages import (
     NO_RANGES,
     OwnFilePages,
@@ -37,14 +36,14 @@ from vcsimg.capture.pages import (
     subtract,
 )
 from vcsimg.capture.protection import WriteProtection
-from vcsimg.capture.regions import Kind, Plan
+from vcsimg.capture.regions import Kind
 from vcsimg.capture.shadow import Shadow
 from vcsimg.capture.state import StateReader
 from vcsimg.capture.state.descriptors import Descriptor
 from vcsimg.errors import BorrowError, ProcessChanged
 from vcsimg.image.records import Record
-from vcsimg.image.region import Region, RegionMap
-from vcsimg.image.snapshot import FileContent, MappedFile, Process
+from vcsimg.image.region import Region
+from vcsimg.image.snapshot import FileContent, Process
 from vcsimg.image.units import PAGE_SIZE
 from vcsimg.kernel import features, procfs
 from vcsimg.memory import AutoMemory, ProcMemory
@@ -65,9 +64,6 @@ _MUCH = 128 << 20
 _COPY_SPEED = 3e9
 _FORK_SECONDS = 1e-3
 _FORK_SECONDS_PER_BYTE = 20e-3 / (1 << 30)
-
-_WATCHING = ("uw", "sd")
-"""VmFlags that say how a region is watched (userfaultfd write-protection, soft-dirty), not what it is."""
 
 _EVERYWHERE = ranges_of([(0, 1 << 63)])
 
@@ -92,19 +88,15 @@ class ProcessCapture:
         self._tid = procfs.speaker(pid)  # a thread that has its memory and files
         self._files = files
         self._scratch = scratch
-        self._exclude = exclude
         self._state = StateReader(pid, leaving=leaving)
         self._shadow = Shadow(scratch)
         self._complete = False
         self._base: Sequence[int] = ()
-        self._plan = Plan(RegionMap(()))
-        self._eligible: dict[bool, Ranges] = {False: NO_RANGES, True: NO_RANGES}
-        self._all_eligible = NO_RANGES
+        self._map = MapReader(files, exclude)
         self._own_before: PageNumbers | None = None  # own pages of file regions in the shadow; None: to be looked up
         self._own_files = OwnFilePages(NO_RANGES)
         self._constant: list[tuple[int, int]] | None = None
         self._foreseen: tuple[Ranges, _Beside] | None = None
-        self._mapped: dict[int, MappedFile] = {}
         self._tracker: WriteProtection | None = None
         self._early: EarlyLook | None = None
         self._address_space = b""
@@ -114,10 +106,8 @@ class ProcessCapture:
         self._steady = NO_RANGES  # since the capture before: what was not written there has not changed
         self._child: FrozenChild | None = None
         self._child_memory: AutoMemory | None = None
-        self._unknown: set[int] = set()
         self._unregistered = NO_RANGES
         self._freshly_armed = False
-        self._raw_map = b""
         self._precopied = False
         self._watched = False  # not to be tracked: it cannot be borrowed from, or uses userfaultfd itself
         self.engine = ""
@@ -135,7 +125,7 @@ class ProcessCapture:
     @property
     def written_files(self) -> list[Region]:
         """Regions through which it writes to files, and which are captured whole."""
-        return [region for region in self._plan.of(Kind.SHARED) if region.writes_file and not region.deleted]
+        return [region for region in self._map.plan.of(Kind.SHARED) if region.writes_file and not region.deleted]
 
     @property
     def parent(self) -> int:
@@ -179,14 +169,13 @@ class ProcessCapture:
         if _uses_userfaultfd(self._tid):
             self._watched = True
             return False
-        self._look(procfs.read_maps(self._tid))
+        self._look()
         return True
 
     def prepare(self) -> None:
         """While it runs."""
         self._state.prepare()
-        self._raw_map = procfs.read(self._tid, "maps")
-        self._look(procfs.parse_maps(self._raw_map))
+        self._look()
         self._harvest = Harvest(self._shadow, complete=self._complete)
         self._dirty = NO_RANGES
         self._precopied = False
@@ -194,12 +183,12 @@ class ProcessCapture:
             with _opened(self._tid, "pagemap") as pagemap_fd, AutoMemory(self._tid) as memory:
                 self._precopy(self._tracker, pagemap_fd, memory)
                 self._own_files.look(pagemap_fd)
-        self._own_before = self._shadow.own_pages(self._eligible[True])
+        self._own_before = self._shadow.own_pages(self._map.eligible[True])
         self._constant = self._unchanging()
         self._foreseen = self._tracked, self._beside()
         if self._tracker is not None and _size(self._tracked) >= _MUCH and EarlyLook.possible():
             with suppress(OSError):  # no more threads or descriptors
-                self._early = EarlyLook(self._tracker, self._all_eligible)
+                self._early = EarlyLook(self._tracker, self._map.all_eligible)
         self._state.rehearse()
 
     def _precopy(self, tracker: WriteProtection, pagemap_fd: int, memory: AutoMemory) -> None:
@@ -210,7 +199,7 @@ class ProcessCapture:
         while True:
             before = self._tracked
             written = self._collect(pagemap_fd)
-            fresh = [tracker.arm(pagemap_fd, self._eligible[file], file=file) for file in (False, True)]
+            fresh = [tracker.arm(pagemap_fd, self._map.eligible[file], file=file) for file in (False, True)]
             self._freshly_armed |= any(map(len, fresh)) or (self._precopied and before is not self._tracked)
             self._dirty = join([written, *fresh])
             last, size = size, _size(self._dirty)
@@ -236,9 +225,8 @@ class ProcessCapture:
             return
         self._tracker = WriteProtection(uffd)
         self._address_space = procfs.auxv(self._tid)
-        regions = procfs.read_maps(self._tid)
-        if self._same(regions):
-            self._tracker.register(self._all_eligible, self._plan.regions)
+        if self._map.is_current(self._tid):
+            self._tracker.register(self._map.all_eligible, self._map.plan.regions)
 
     def secure_facts(self, held: HeldProcess) -> None:
         """While it is stopped: everything but memory."""
@@ -252,7 +240,11 @@ class ProcessCapture:
         """While it is stopped, after secure_facts(): what of its memory would be lost when it runs on."""
         before = self._tracked
         written = self._collect_stopped(held.pagemap) if self._tracker is not None else NO_RANGES
-        if self._tracker is not None and len(self._unregistered) and self._tracker.register(self._unregistered, self._plan.regions):
+        if (
+            self._tracker is not None
+            and len(self._unregistered)
+            and self._tracker.register(self._unregistered, self._map.plan.regions)
+        ):
             self._look_again()  # new regions have become one with their neighbours
         self._steady = before if before is self._tracked else intersect(before, self._tracked)
         if self._precopied and (self._freshly_armed or not np.array_equal(before, self._tracked)):
@@ -288,23 +280,25 @@ class ProcessCapture:
         """While it runs again. The changes of the process that is returned must be read before release()."""
         facts = self._state.finish()
         self.monotonic = facts.monotonic
-        self._complete_flags()
+        self._map.complete_flags(self._tid)
         # A process that uses userfaultfd itself would find its own registrations refused (EBUSY) because of ours.
         self._watched = self._watched or any(record.get("type") == "userfaultfd" for record in facts.state.get("files", ()))
-        mapped = tuple({(file.device, file.inode): file for file in self._mapped.values()}.values())
-        contents = {start: content for start, file in self._mapped.items() if (content := self._files.content(file)) is not None}
+        mapped = tuple({(file.device, file.inode): file for file in self._map.mapped.values()}.values())
+        contents = {
+            start: content for start, file in self._map.mapped.items() if (content := self._files.content(file)) is not None
+        }
         vanished = subtract(_EVERYWHERE, self._steady)
-        everything = join([ranges_of((region.start, region.end) for region in self._plan.regions if region.end < 1 << 63)])
+        everything = join([ranges_of((region.start, region.end) for region in self._map.plan.regions if region.end < 1 << 63)])
         process = Process(
             pid=self.pid,
             parent=parent,
             name=facts.name,
-            regions=self._plan.regions,
+            regions=self._map.plan.regions,
             threads=facts.threads,
             mapped=mapped,
             state={**facts.state, "unsaved": (*facts.unsaved, *self._unsaved())},
-            unreadable=frozenset(self._plan.reasons),
-            changes=self._harvest.changes(OwnPages(self._plan, contents), vanished, everything, self._base),
+            unreadable=frozenset(self._map.plan.reasons),
+            changes=self._harvest.changes(OwnPages(self._map.plan, contents), vanished, everything, self._base),
         )
         return process, {**facts.contents, **{content.sha256: content for content in contents.values()}}
 
@@ -324,88 +318,32 @@ class ProcessCapture:
         if child is not None:
             child.close()
 
-    def _look(self, regions: Sequence[Region], *, stopped: bool = False) -> None:
-        """Take over a new map.
-
-        VmFlags cost a walk of all page tables (11 ms per GiB), so they are read only when the map has changed, and of a stopped
-        process not at all: what is not known from before is looked up in finish().
-        """
-        if self._same(regions):
-            return
-        if not stopped:
-            regions = _consistent(regions)
-        known: Callable[[Region], tuple[str, ...] | None]
-        if stopped:
-            known = self._known_flags
-            if any(known(region) is None and _may_be_device(self._tid, region) for region in regions):
-                stopped = False  # reading device memory can have effects: better a longer pause
-        if not stopped:
-            flags = procfs.read_smaps_flags(self._tid)
-            known = lambda region: flags.get(region.start, ())  # noqa: E731
-        self._unknown = {region.start for region in regions if known(region) is None}
-        self._take(RegionMap(replace(region, flags=_own_flags(known(region) or ())) for region in regions))
+    def _look(self) -> None:
+        """While it runs: take over its map, if that has changed."""
+        if self._map.look(self._tid):
+            self._forget_what_follows_from_the_map()
 
     def _look_again(self) -> None:
-        """While it is stopped. In most captures the map is still the one that prepare() saw, to the letter."""
-        raw = procfs.read(self._tid, "maps")
-        if raw != self._raw_map:
-            self._raw_map = raw
-            self._look(procfs.parse_maps(raw), stopped=True)
+        """The same while it is stopped."""
+        if self._map.look_again(self._tid):
+            self._forget_what_follows_from_the_map()
 
-    def _known_flags(self, region: Region) -> tuple[str, ...] | None:
-        """Flags of the part of an old region that a new one is; None if it is none."""
-        old = self._plan.regions.find(region.start)
-        if old is None or old.end < region.end or (old.perms, old.inode) != (region.perms, region.inode):
-            return None
-        return old.flags
-
-    def _take(self, regions: RegionMap) -> None:
-        plan = Plan(regions, self._exclude)
-        self._mapped = {}
-        for region in plan.of(Kind.FILE):
-            file = self._files.lookup(self._tid, region)
-            self._mapped[region.start] = file
-            if file.sha256 is None:
-                plan.kinds[region.start] = Kind.SHARED  # nothing to refer to: every page is read
-        self._plan = plan
-        self._eligible = {
-            file: join([ranges_of((region.start, region.end) for region in plan.of(kind))])
-            for file, kind in ((False, Kind.ANONYMOUS), (True, Kind.FILE))
-        }
-        self._all_eligible = join(self._eligible.values())
+    def _forget_what_follows_from_the_map(self) -> None:
         self._own_before = None
-        self._own_files = OwnFilePages(self._eligible[True])
+        self._own_files = OwnFilePages(self._map.eligible[True])
         self._constant = None
         self._foreseen = None
 
-    def _complete_flags(self) -> None:
-        """Look up the flags of regions that were new when the process was stopped, as far as they are still there."""
-        if not self._unknown:
-            return
-        flags = procfs.read_smaps_flags(self._tid)
-        now = {(region.start, region.end, region.perms) for region in procfs.read_maps(self._tid)}
-        self._plan.regions = RegionMap(
-            replace(region, flags=_own_flags(flags.get(region.start, ())))
-            if region.start in self._unknown and (region.start, region.end, region.perms) in now
-            else region
-            for region in self._plan.regions
-        )
-        self._unknown = set()
-
-    def _same(self, regions: Sequence[Region]) -> bool:
-        mine = self._plan.regions.regions
-        return len(mine) == len(regions) and all(replace(old, flags=()) == new for old, new in zip(mine, regions, strict=True))
-
     def _collect(self, pagemap_fd: int) -> Ranges:
         assert self._tracker is not None
-        self._tracked, written, self._unregistered = self._tracker.written(pagemap_fd, self._all_eligible)
+        self._tracked, written, self._unregistered = self._tracker.written(pagemap_fd, self._map.all_eligible)
         return written
 
     def _collect_stopped(self, pagemap_fd: int) -> Ranges:
         if self._early is None:
             return self._collect(pagemap_fd)
         self._tracked, written, self._unregistered = self._early.take(pagemap_fd)
-        if self._early.eligible is self._all_eligible:
+        if self._early.eligible is self._map.all_eligible:
             return written
         # The map has changed since.
         written = join([written, self._collect(pagemap_fd)])
@@ -413,7 +351,7 @@ class ProcessCapture:
 
     def _beside(self) -> _Beside:
         """From what own pages of file regions there are, and what is tracked, as last looked up."""
-        untracked = subtract(self._eligible[False], self._tracked)
+        untracked = subtract(self._map.eligible[False], self._tracked)
         return _Beside(
             self._dropped(self._own_files.present),
             untracked,
@@ -428,8 +366,8 @@ class ProcessCapture:
         does not report them; and that mark looks like a page that is swapped out. All that are not in memory as own pages are read
         again. `present`: own pages of file regions that are in memory.
         """
-        ranges = intersect(self._eligible[True], self._tracked)
-        before = self._shadow.own_pages(self._eligible[True]) if self._own_before is None else self._own_before
+        ranges = intersect(self._map.eligible[True], self._tracked)
+        before = self._shadow.own_pages(self._map.eligible[True]) if self._own_before is None else self._own_before
         own = np.concatenate((before, self._harvest.secured(ranges)))
         return ranges_of_pages(np.unique(own[inside(own, ranges) & ~inside(own, present)]))
 
@@ -462,8 +400,8 @@ class ProcessCapture:
         kept = {(region.start, region.end) for region in procfs.read_maps(child.pid)}
         regions = [
             (region.start, region.end)
-            for region in self._plan.of(Kind.ANONYMOUS, Kind.FILE)
-            if (region.start, region.end) not in kept or "wf" in region.flags or region.start in self._unknown
+            for region in self._map.plan.of(Kind.ANONYMOUS, Kind.FILE)
+            if (region.start, region.end) not in kept or "wf" in region.flags or self._map.is_new(region)
         ]
         return join([ranges_of(regions)])
 
@@ -472,12 +410,12 @@ class ProcessCapture:
         constant = self._unchanging() if self._constant is None else self._constant
         if constant:
             self._steady = join([self._steady, ranges_of(constant)])
-        regions = self._plan.of(Kind.SHARED)
+        regions = self._map.plan.of(Kind.SHARED)
         return join([shared_data(self._tid, region) for region in regions if (region.start, region.end) not in constant])
 
     def _unchanging(self) -> list[tuple[int, int]]:
         """Shared regions that need not be read again."""
-        regions = self._plan.of(Kind.SHARED)
+        regions = self._map.plan.of(Kind.SHARED)
         constant = [(region.start, region.end) for region in regions if region.name == "[vdso]" and self._complete]
         return [pair for pair in constant if len(self._shadow.own_pages(ranges_of([pair])))]
 
@@ -485,22 +423,9 @@ class ProcessCapture:
         """Regions without content, but for those that every process gets from the kernel."""
         return [
             Record.make("unsaved", resource=f"region {region.start:x}-{region.end:x} {region.name}".rstrip(), reason=reason)
-            for region in self._plan.regions
-            if not region.special and (reason := self._plan.reasons.get(region.start))
+            for region in self._map.plan.regions
+            if not region.special and (reason := self._map.plan.reasons.get(region.start))
         ]
-
-
-def _own_flags(flags: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(flag for flag in flags if flag not in _WATCHING)
-
-
-def _consistent(regions: Sequence[Region]) -> list[Region]:
-    """The map of a running process is read in parts, between which it can change: of regions that overlap, the first."""
-    kept: list[Region] = []
-    for region in regions:
-        if not kept or region.start >= kept[-1].end:
-            kept.append(region)
-    return kept
 
 
 def _uses_userfaultfd(pid: int) -> bool:
@@ -511,16 +436,6 @@ def _uses_userfaultfd(pid: int) -> bool:
         except OSError:
             continue  # closed meanwhile
     return False
-
-
-def _may_be_device(pid: int, region: Region) -> bool:
-    """Whether a shared file region may be of something else than a regular file."""
-    if not region.shared or not region.has_file:
-        return False
-    try:
-        return not stat.S_ISREG(os.stat(f"/proc/{pid}/root{region.name.removesuffix(' (deleted)')}").st_mode)
-    except OSError:
-        return not region.deleted  # memfd, SysV and the like: made by the kernel, never a device
 
 
 def _memory(held: HeldProcess, size: int) -> AutoMemory | ProcMemory:
