@@ -53,6 +53,27 @@ static inline void restored(void) {
 }
 static inline int64_t now_ns(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1000000000ll + t.tv_nsec; }
 
+/* until a process or thread waits in a system call */
+static inline void until_in_call(pid_t tid, long number) {
+    char path[60], text[200] = "";
+    snprintf(path, sizeof path, "/proc/%d/syscall", tid);
+    while (strtol(text, 0, 10) != number || text[0] == 'r') { /* "running" */
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) { usleep(50000); return; } /* a kernel that does not tell */
+        ssize_t size = read(fd, text, sizeof text - 1);
+        text[size > 0 ? size : 0] = 0;
+        close(fd);
+        if (size < 0 && errno != EAGAIN) { usleep(50000); return; }
+        usleep(500);
+    }
+}
+/* until a child has ended; it is not waited for */
+static inline void until_ended(pid_t pid) { siginfo_t info; CHECK(waitid(P_PID, pid, &info, WEXITED | WNOWAIT) == 0); }
+/* until so many bytes can be read */
+static inline void until_arrived(int fd, int bytes) { int count = 0; while (ioctl(fd, FIONREAD, &count) == 0 && count < bytes) usleep(500); }
+/* until the other side has ended its part of a connection, and knows that this one knows */
+static inline void until_shut(int fd) { struct pollfd end = {fd, POLLRDHUP, 0}; CHECK(poll(&end, 1, -1) == 1); usleep(10000); }
+
 /* whether the region at an address has a flag in VmFlags of smaps */
 static inline int has_flag(void *at, const char *flag) {
     FILE *f = fopen("/proc/self/smaps", "r"); char line[600]; int here = 0; unsigned long s, e;

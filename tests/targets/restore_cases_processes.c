@@ -10,7 +10,8 @@ CASE(proc_zombie_statuses) {
     if (!b) {
         raise(SIGKILL);
     }
-    usleep(30000);
+    until_ended(a);
+    until_ended(b);
     restored();
     int st;
     CHECK(waitpid(b, &st, 0) == b && WIFSIGNALED(st) && WTERMSIG(st) == SIGKILL);
@@ -24,7 +25,7 @@ CASE(proc_session_child) {
         setsid();
         pause();
     }
-    usleep(20000);
+    until_in_call(c, SYS_pause);
     CHECK(getsid(c) == c);
     restored();
     CHECK(getsid(c) == c && getpgid(c) == c && getsid(0) != c);
@@ -37,7 +38,7 @@ CASE(proc_group_child) {
         setpgid(0, 0);
         pause();
     }
-    usleep(20000);
+    until_in_call(c, SYS_pause);
     restored();
     CHECK(getpgid(c) == c && getsid(c) == getsid(0));
     kill(-c, SIGTERM);
@@ -205,7 +206,7 @@ CASE(proc_orphan) {
     waitpid(c, 0, 0);
     pid_t d;
     read(p[0], &d, 4);
-    usleep(20000);
+    until_in_call(d, SYS_pause);
     restored();
     kill(d, SIGTERM);
     int st;
@@ -282,7 +283,7 @@ CASE(proc_exit_signal) {
     signal(SIGUSR1, SIG_IGN);
     pid_t c = syscall(SYS_clone, SIGUSR1, 0, 0, 0, 0);
     if (!c) pause();
-    usleep(10000);
+    until_in_call(c, SYS_pause);
     restored();
     sigset_t m;
     sigemptyset(&m);

@@ -237,7 +237,7 @@ CASE(sig_sigsuspend) {
         sigprocmask(0, 0, &m);
         _exit(hits == 1 && sigismember(&m, SIGUSR1) ? 9 : 1);
     }
-    usleep(30000);
+    until_in_call(c, SYS_rt_sigsuspend);
     restored();
     int st;
     CHECK(waitpid(c, &st, WNOHANG) == 0);
@@ -252,7 +252,7 @@ CASE(sig_pause) {
         int r = pause();
         _exit(r == -1 && errno == EINTR && hits == 1 ? 9 : 1);
     }
-    usleep(30000);
+    until_in_call(c, SYS_pause);
     restored();
     int st;
     CHECK(waitpid(c, &st, WNOHANG) == 0);
@@ -285,7 +285,8 @@ CASE(sig_stopped_child_unwaited) {
         raise(SIGSTOP);
         _exit(4);
     }
-    usleep(50000);
+    siginfo_t stopped;
+    CHECK(waitid(P_PID, c, &stopped, WSTOPPED | WNOWAIT) == 0);
     restored();
     int st;
     CHECK(waitpid(c, &st, WUNTRACED) == c && WIFSTOPPED(st) && WSTOPSIG(st) == SIGSTOP);
@@ -312,7 +313,7 @@ CASE(itimer_real_fires) {
     setitimer(ITIMER_REAL, &t, 0);
     restored();
     int64_t s = now_ns();
-    while (hits < 3 && now_ns() - s < 3000000000) usleep(10000);
+    while (hits < 3 && now_ns() - s < 20000000000ll) usleep(10000);
     CHECK(hits >= 3);
 }
 
@@ -333,7 +334,7 @@ CASE(alarm_remaining) {
     alarm(100);
     restored();
     unsigned r = alarm(0);
-    CHECK(r >= 95 && r <= 100);
+    CHECK(r >= 50 && r <= 100);
 }
 
 CASE(ptimer_ids) {
@@ -354,7 +355,7 @@ CASE(ptimer_ids) {
     s.it_value.tv_sec = 0;
     block(SIGRTMIN);
     restored();
-    CHECK(!syscall(SYS_timer_gettime, ids[0], &o) && o.it_interval.tv_sec == 3 && o.it_interval.tv_nsec == 7 && o.it_value.tv_sec >= 45 && o.it_value.tv_sec < 50);
+    CHECK(!syscall(SYS_timer_gettime, ids[0], &o) && o.it_interval.tv_sec == 3 && o.it_interval.tv_nsec == 7 && o.it_value.tv_sec >= 20 && o.it_value.tv_sec < 50);
     CHECK(syscall(SYS_timer_gettime, ids[1], &o) == -1 && errno == EINVAL);
     CHECK(!syscall(SYS_timer_settime, ids[2], 0, &s, 0));
     sigset_t m = set1(SIGRTMIN);
@@ -376,7 +377,7 @@ CASE(ptimer_pending_oneshot) {
     restored();
     sigset_t m = set1(SIGRTMIN);
     siginfo_t in;
-    struct timespec w = {1, 0};
+    struct timespec w = {20, 0};
     CHECK(sigtimedwait(&m, &in, &w) == SIGRTMIN && in.si_value.sival_int == 11 && in.si_code == SI_TIMER);
     CHECK(!timer_gettime(t, &o) && !o.it_value.tv_sec && !o.it_value.tv_nsec);
     s.it_value.tv_nsec = 1000;
@@ -394,7 +395,7 @@ CASE(ptimer_absolute) {
     s.it_value.tv_sec += 100;
     timer_settime(t, TIMER_ABSTIME, &s, 0);
     restored();
-    CHECK(!timer_gettime(t, &o) && o.it_value.tv_sec >= 95 && o.it_value.tv_sec < 100);
+    CHECK(!timer_gettime(t, &o) && o.it_value.tv_sec >= 30 && o.it_value.tv_sec < 100);
 }
 
 CASE(ptimer_cpu) {
@@ -423,7 +424,7 @@ CASE(ptimer_fires_periodic) {
     restored();
     sigset_t m = set1(SIGRTMIN + 3);
     siginfo_t in;
-    struct timespec w = {3, 0};
+    struct timespec w = {20, 0};
     for (int i = 0; i < 3; i++) CHECK(sigtimedwait(&m, &in, &w) == SIGRTMIN + 3);
 }
 static int tnot;
@@ -442,7 +443,7 @@ CASE(ptimer_thread_notify) {
     timer_settime(t, 0, &s, 0);
     restored();
     int64_t st = now_ns();
-    while (!tnot && now_ns() - st < 3000000000ll) usleep(10000);
+    while (!tnot && now_ns() - st < 20000000000ll) usleep(10000);
     CHECK(tnot == 66);
 }
 

@@ -519,12 +519,12 @@ CASE(tcp_pair_queued) {
     tcp_pair(&c, &s);
     write(c, "to server", 9);
     write(s, "to client", 9);
-    usleep(10000);
+    until_arrived(s, 9);
+    until_arrived(c, 9);
     restored();
     char b[50];
     CHECK(!strcmp(rd(s, b, 49), "to server") && !strcmp(rd(c, b, 49), "to client"));
     write(c, "x", 1);
-    usleep(1000);
     CHECK(read(s, b, 1) == 1);
     struct sockaddr_in g, h;
     socklen_t n = sizeof g;
@@ -568,7 +568,7 @@ CASE(tcp_half_closed) {
     tcp_pair(&c, &s);
     write(c, "end", 3);
     shutdown(c, SHUT_WR);
-    usleep(10000);
+    until_shut(s);
     restored();
     char b[9];
     CHECK(read(s, b, 9) == 3 && read(s, b, 9) == 0);
@@ -582,7 +582,7 @@ CASE(tcp_peer_closed) {
     tcp_pair(&c, &s);
     write(c, "end", 3);
     close(c);
-    usleep(10000);
+    until_shut(s);
     restored();
     char b[9];
     CHECK(read(s, b, 9) == 3 && read(s, b, 9) == 0);
@@ -593,7 +593,8 @@ CASE(tcp_both_shutdown) {
     tcp_pair(&c, &s);
     shutdown(c, SHUT_WR);
     shutdown(s, SHUT_WR);
-    usleep(10000);
+    until_shut(s);
+    until_shut(c);
     restored();
     char b[9];
     CHECK(read(s, b, 9) == 0 && read(c, b, 9) == 0);
@@ -925,7 +926,7 @@ CASE(pidfd_child) {
     struct pollfd p = {f, POLLIN};
     CHECK(poll(&p, 1, 0) == 0);
     CHECK(!syscall(424, f, SIGTERM, 0, 0));
-    CHECK(poll(&p, 1, 2000) == 1);
+    CHECK(poll(&p, 1, -1) == 1);
     int st;
     CHECK(waitpid(c, &st, 0) == c && WTERMSIG(st) == SIGTERM);
 }
@@ -934,7 +935,7 @@ CASE(pidfd_zombie) {
     pid_t c = fork();
     if (!c) _exit(5);
     int f = syscall(434, c, 0);
-    usleep(10000);
+    until_ended(c);
     restored();
     struct pollfd p = {f, POLLIN};
     CHECK(poll(&p, 1, 0) == 1);
@@ -1042,6 +1043,7 @@ CASE(sock_ipv4_client_of_ipv6_server) {
     CHECK(getsockname(l, (void *)&s, &n) == 0);
     t.sin_port = s.sin6_port;
     CHECK(connect(a, (void *)&t, sizeof t) == 0 && (b = accept(l, 0, 0)) >= 0 && write(a, "hi", 2) == 2);
+    until_arrived(b, 2);
     restored();
     CHECK(recv(b, c, 5, 0) == 2 && write(b, "yo", 2) == 2 && recv(a, c, 5, 0) == 2);
     n = sizeof s;

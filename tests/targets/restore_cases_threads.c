@@ -182,7 +182,7 @@ CASE(thr_robust_process) {
         pthread_mutex_lock(m);
         pause();
     }
-    usleep(30000);
+    until_in_call(c, SYS_pause);
     restored();
     CHECK(pthread_mutex_trylock(m) == EBUSY);
     kill(c, 9);

@@ -78,7 +78,7 @@ CASE(wait_of_a_child) {
         close(gate[1]);
         _exit(waitpid(grandchild, &status, 0) == grandchild && WEXITSTATUS(status) == 8 ? 4 : 5);
     }
-    usleep(50000);
+    until_in_call(child, SYS_wait4);
     restored();
     close(gate[1]);
     CHECK(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 4);
@@ -90,7 +90,7 @@ CASE(wait_epoll_without_end) {
     epoll_ctl(epoll, EPOLL_CTL_ADD, counter, &event);
     pid_t child = fork();
     if (!child) _exit(epoll_wait(epoll, &found, 1, -1) == 1 && found.data.u32 == 4 ? 6 : 7);
-    usleep(50000);
+    until_in_call(child, SYS_epoll_wait);
     restored();
     uint64_t one = 1;
     write(counter, &one, 8);

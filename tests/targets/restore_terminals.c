@@ -99,11 +99,10 @@ int main(void) {
     hung = open(five, O_RDWR | O_NOCTTY);
     CHECK(hung >= 0 && close(gone) == 0);
 
-    for (int round = 0; round < 2; round++) {  /* the terminals pass these on from time to time */
-        int waits;
-        CHECK(ioctl(second, FIONREAD, &waits) == 0);
-        usleep(50000);
-    }
+    struct { int fd, bytes; } written[] = {{slave, 7}, {second, 8}, {lines, 7}, {third, 5}};
+    for (int index = 0; index < 4; index++)  /* the terminals pass them on from time to time */
+        for (int waits = 0; waits < written[index].bytes; usleep(1000))
+            CHECK(ioctl(written[index].fd, FIONREAD, &waits) == 0);
     wait_to_be_restored();
 
     char now[40];
