@@ -19,6 +19,7 @@ from tests.restore.test_restore_programs import as_user
 from vcsimg.capture import Options
 from vcsimg.kernel import procfs
 from vcsimg.recording import Recorder
+from vcsimg.store import Repository
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -235,8 +236,6 @@ def test_connections_to_the_world_outside(policy: str, text: str, tmp_path: Path
 
 
 def capture_running(process: subprocess.Popen[bytes], folder: Path) -> Captured:
-    from vcsimg.store import Repository
-
     repository = Repository.init(folder / "repository")
     with Recorder(repository, process.pid, Options(scratch=folder, tree=True)) as recorder:
         return Captured(repository, recorder.capture().commit, process.pid, "ready", process)
@@ -295,3 +294,22 @@ def test_filters_that_could_not_be_captured_are_refused(tmp_path: Path, as_nobod
     done = as_user(as_nobody, tmp_path, [compile_target("restore_seccomp")])
     assert "RestoreError" in done.stderr
     assert "seccomp" in done.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs privilege")
+def test_the_first_process_of_a_pid_namespace(tmp_path: Path) -> None:
+    """As in a container: it is process 1 again, and its children have the next numbers."""
+    program = compile_target("restore_first")
+    command = ["unshare", "--pid", "--fork", "--kill-child", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=heed_signals) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        (pid,) = procfs.children(process.pid)
+        with (
+            Repository.init(tmp_path / "repository") as repository,
+            Recorder(repository, pid, Options(scratch=tmp_path, tree=True)) as recorder,
+        ):
+            commit = recorder.capture().commit
+        process.kill()
+    with Repository.open(tmp_path / "repository") as repository:
+        assert revive(repository, commit).finish() == ("verified\n", 42)

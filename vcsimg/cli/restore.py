@@ -66,7 +66,7 @@ class Poke(click.ParamType[tuple[int, bytes]]):
     show_default=True,
     help="Pipes and sockets to processes that are not in the capture: refuse, or close the other end.",
 )
-@click.option("--incomplete", is_flag=True, help="Also a process of which much could not be read, as under a seccomp filter.")
+@click.option("--incomplete", is_flag=True, help="Also a process of which much could not be read, or that was in other namespaces.")
 @click.option("--poke", "pokes", type=Poke(), multiple=True, metavar="ADDR=VALUE", help="Write a value into its memory first.")
 @click.option("--host-pids", is_flag=True, help="In no namespaces of its own: its pids must be free (needs privilege).")
 @repository_option

@@ -222,7 +222,8 @@ class _Init:
     def __init__(self, control: socket.socket, transport: socket.socket) -> None:
         self._control = control
         self._transport = transport
-        self._root = 0
+        self._root = self._first = 0
+        self._apart = False
         self._terminals: Sequence[int] = ()
 
     def run(self) -> NoReturn:
@@ -250,6 +251,7 @@ class _Init:
     def _begin(self, own_namespaces: bool, terminals: bool, ipc: bool, name: list[str] | None) -> None:
         # In a user namespace this undoes the effect of what the mapping of ids did to it.
         call(NR["prctl"], prctl_set.SET_PDEATHSIG, signal.SIGKILL)
+        self._apart = own_namespaces
         if not own_namespaces:
             call(NR["prctl"], prctl_set.SET_CHILD_SUBREAPER, 1)
             return
@@ -270,18 +272,32 @@ class _Init:
     def _fork(self, pid: int, session: int | None, path: str | None) -> dict[str, Any]:
         if session is not None:
             return leader.make(self._control, pid, session, path)
+        # The first of a pid namespace is so in another one, inside of ours, with its own view of /proc.
+        first = pid == 1 and self._apart
+        ready, done = os.pipe()
         try:
-            child = clone(0, signal.SIGCHLD, [pid])
+            child = clone(CLONE_NEWPID | CLONE_NEWNS, signal.SIGCHLD) if first else clone(0, signal.SIGCHLD, [pid])
         except OSError as error:
+            os.close(ready)
+            os.close(done)
             return {"errno": error.errno}
         if child == 0:
+            if first:
+                with suppress(OSError):
+                    mount("none", "/", "", MS_REC | MS_SLAVE)
+                    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+            os.close(done)
             while True:
                 signal.pause()
+        os.close(done)
+        os.read(ready, 1)  # nothing, when the child has come so far
+        os.close(ready)
+        self._first = child if first else 0
         return {}
 
     def _settle(self, root: int, terminals: Sequence[int]) -> None:
         call(NR["prctl"], prctl_set.SET_PDEATHSIG, 0)
-        self._root = root
+        self._root = self._first or root
         self._terminals = terminals[::2]
         leader.close_all_but(self._control.fileno(), *terminals)
         with suppress(OSError):
