@@ -144,8 +144,9 @@ class Harvest:
         numbers = {*self._updates, *self._spilled, *vanishing, *joined[touches(joined, mapped)].tolist()}
         for number in sorted(numbers.union(pieces_of(self._later).tolist())):
             update = self._updates.pop(number, Update())
-            postponed = number not in self._shadow and not update.pages
+            postponed = False
             if pending is not None and pending[0] == number:
+                postponed = number not in self._shadow and not update.pages
                 # Last, so that it wins over what was copied before the stop.
                 update.pages.append(pending[1])
                 update.rows.append(pending[2])
