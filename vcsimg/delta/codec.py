@@ -245,8 +245,8 @@ def xor_small(parts: Sequence[tuple[int, bytes | memoryview, Indexes]], data: Ro
 
 def _set_bits(bitmap: npt.NDArray[np.uint8]) -> Places:
     """Numbers of the bits that are set, ascending. Few are: most bytes need not be taken apart."""
-    some = np.flatnonzero(bitmap)
-    bits = np.flatnonzero(np.unpackbits(bitmap[some]))
+    some = np.flatnonzero(bitmap != 0)  # of flags: of bytes it takes five times as long
+    bits = np.flatnonzero(np.unpackbits(bitmap[some]).view(bool))
     places: Places = some[bits >> 3] << 3
     places |= bits & 7
     return places
