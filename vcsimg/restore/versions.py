@@ -204,7 +204,7 @@ class Versions:
         _write(version, fd)
         self._context.places[version.path, version.inode] = f"/proc/self/fd/{fd}"
         self._context.notes.append(
-            f"{version.what} is gone: in its place is a copy without a name; --files rollback puts it back at its path"
+            f"{version.what} is gone: in its place is a copy without a name, which goes when the process ends; --files rollback puts it back at its path"
         )
 
     def _bring_back(self, version: _Version, change: _Change, path: str, facts: os.stat_result) -> None:
