@@ -512,3 +512,10 @@ CASE(thr_main_has_ended) {
     pthread_create(&t, 0, t_survivor, 0);
     pthread_exit(0);
 }
+
+CASE(thr_memory_policy) {
+    unsigned long node = 1, found = 0;
+    int mode = 0, has = syscall(SYS_set_mempolicy, 2 /* MPOL_BIND */, &node, 64) == 0; /* a kernel may have no NUMA */
+    restored();
+    CHECK(!has || (syscall(SYS_get_mempolicy, &mode, &found, 64, 0, 0) == 0 && mode == 2 && found == 1));
+}

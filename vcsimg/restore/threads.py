@@ -34,6 +34,7 @@ _SS_DISABLE = 2
 _SS_AUTODISARM = 0x80000000
 _XSTATE_FEATURES = 512
 _EINTR = 4
+_NODES = 1024
 
 
 def make_threads(skeleton: Skeleton) -> None:
@@ -69,6 +70,9 @@ def restore_thread(skeleton: Skeleton, thread: Thread, notes: list[str]) -> None
             optional.append((NR["prctl"], (SET_TIMERSLACK, settings.timer_slack)))
         if settings.parent_death_signal:
             calls.append((NR["prctl"], (SET_PDEATHSIG, settings.parent_death_signal)))
+    for policy in select(thread.records, items.MemoryPolicy):
+        nodes = policy.nodes & (1 << _NODES) - 1
+        optional.append((NR["set_mempolicy"], (policy.mode, remote.put(nodes.to_bytes(_NODES // 8, "little")), _NODES)))
     for scheduling in select(thread.records, items.Scheduling):
         optional += _scheduling(remote, scheduling)
     remote.all(calls, what)
@@ -80,7 +84,7 @@ def restore_thread(skeleton: Skeleton, thread: Thread, notes: list[str]) -> None
 
 _WORDS = {
     NR["sched_setattr"]: "scheduling", NR["sched_setaffinity"]: "processors", NR["ioprio_set"]: "I/O priority",
-    NR["prctl"]: "timer slack",
+    NR["prctl"]: "timer slack", NR["set_mempolicy"]: "memory policy",
 }  # fmt: skip
 
 

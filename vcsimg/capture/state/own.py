@@ -13,6 +13,11 @@ STACK = struct.Struct("<QixxxxQ")
 """stack_t: address, flags, size."""
 
 
+POLICY = struct.Struct("<i")
+NODES = 1024
+"""At least as many as the kernel may have (CONFIG_NODES_SHIFT)."""
+
+
 @dataclass(slots=True)
 class Own:
     """What only the thread itself can tell, by system calls that it makes for us."""
@@ -24,6 +29,9 @@ class Own:
     timer_slack: Call
     death: Buffer
     death_signal: Call
+    policy: Buffer
+    memory_policy: Call
+    nodes: Buffer
 
     @property
     def answered(self) -> bool:
@@ -34,6 +42,7 @@ class Own:
     def ask(cls, ask: Borrowings) -> Own:
         """Note the questions."""
         stack, tid, death = ask.buffer(STACK.size), ask.buffer(8), ask.buffer(4)
+        policy, nodes = ask.buffer(POLICY.size), ask.buffer(NODES // 8)
         return cls(
             stack,
             ask.call(NR["sigaltstack"], 0, stack),
@@ -42,4 +51,7 @@ class Own:
             ask.call(NR["prctl"], prctl.GET_TIMERSLACK, 0, 0, 0, 0),
             death,
             ask.call(NR["prctl"], prctl.GET_PDEATHSIG, death, 0, 0, 0),
+            policy,
+            ask.call(NR["get_mempolicy"], policy, nodes, NODES, 0, 0),
+            nodes,
         )

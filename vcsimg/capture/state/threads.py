@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from vcsimg.capture.state.borrowing import Borrowings
 from vcsimg.capture.state.moment import Moment
-from vcsimg.capture.state.own import STACK, Own
+from vcsimg.capture.state.own import POLICY, STACK, Own
 from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.capture.state.report import Report
 from vcsimg.capture.state.seccomp import FILTERED, SeccompReader
@@ -217,6 +217,9 @@ class ThreadsReader:
             found.append(_scheduling(raw.scheduling, raw.affinity, raw.io_priority))
         death = int.from_bytes(own.death.data, "little") if own.death_signal.result == 0 else None
         slack = own.timer_slack.result
+        mode = POLICY.unpack(own.policy.data)[0] if own.memory_policy.result == 0 else 0
+        if mode:
+            found.append(items.MemoryPolicy(mode & 0xFFFFFFFF, int.from_bytes(own.nodes.data, "little")))
         found.append(items.ThreadSettings(slack if slack is not None and slack >= 0 else None, death))
         return found
 

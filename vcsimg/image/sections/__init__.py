@@ -98,6 +98,7 @@ THREAD: tuple[type[Item], ...] = (
     thread.Rseq,
     thread.Scheduling,
     thread.ThreadSettings,
+    thread.MemoryPolicy,
     thread.Call,
     thread.UserDispatch,
     status.Credentials,

@@ -113,6 +113,14 @@ class ThreadSettings(Item, kind="settings"):
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryPolicy(Item, kind="memory_policy"):
+    """set_mempolicy(2): MPOL_* with its flags, and the NUMA nodes as bits; when it is not the default."""
+
+    mode: Hex
+    nodes: Hex
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Item, kind="syscall"):
     """The system call that the stop interrupted and that starts again when the thread goes on.
 
