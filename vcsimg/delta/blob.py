@@ -96,6 +96,12 @@ def format_index(pages: Indexes, had: Flags, has: Flags) -> bytes:
     return (pages | ~had * np.uint16(_NOT_BEFORE) | ~has * np.uint16(_NOT_AFTER)).astype("<u2").tobytes()
 
 
+def heads_of(delta: Delta, blob: bytes) -> tuple[bytes, bytes]:
+    """Index and hashes, as they stand in a delta's blob."""
+    middle = _HEADER.size + 2 * len(delta.pages)
+    return blob[_HEADER.size : middle], blob[middle : middle + 4 * len(delta.hashes)]
+
+
 def parse_index(data: bytes | memoryview) -> tuple[Indexes, Flags, Flags]:
     """Pages, had and has, each (n,), of an index; unchecked."""
     index = np.frombuffer(data, "<u2").astype(np.uint16, copy=False)

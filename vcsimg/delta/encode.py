@@ -7,7 +7,7 @@ import numpy as np
 from vcsimg.delta import codec
 from vcsimg.delta.blob import Delta
 from vcsimg.delta.hashes import PieceState, fold, page_hashes, shortened
-from vcsimg.delta.units import Flags, Hashes, Indexes, Rows
+from vcsimg.delta.units import Flags, Indexes, Rows
 
 
 class StateMismatch(Exception):
@@ -31,14 +31,18 @@ def encode(
     old None: all zeros (had all False). `quick`: as in codec.pack. Raises StateMismatch when the old pages are not what the state says of them, and
     leaves `state` as it was.
     """
-    new = _only(new, has)
+    every = bool(had.all() and has.all())
+    if not every:
+        new = _only(new, has)
+        old = _only(old, had) if old is not None else None
     if old is None:
         changed = had | has
         rows, kept = new, new
     else:
-        old = _only(old, had)
         rows, kept = np.bitwise_xor(old, new), new
-        changed = rows.view(np.uint64).any(axis=1) | (had != has)
+        changed = rows.view(np.uint64).any(axis=1)
+        if not every:
+            changed |= had != has
     if not changed.all():
         rows, kept, pages, had, has = rows[changed], kept[changed], pages[changed], had[changed], has[changed]
         old = old[changed] if old is not None else None
@@ -48,24 +52,19 @@ def encode(
         raise StateMismatch
     digest = state.digest
     if old is not None:
-        gone = _hashes(old, pages, had)
-        if (shortened(gone) != state.hashes[pages if had.all() else pages[had]]).any():
+        gone = page_hashes(old, pages) if every else page_hashes(old[had], pages[had])
+        if (shortened(gone) != state.hashes[pages if every else pages[had]]).any():
             raise StateMismatch
         digest ^= fold(gone)
-    hashes = _hashes(kept, pages, has)
+    hashes = page_hashes(kept, pages) if every else page_hashes(kept[has], pages[has])
     before, digest = state.digest, digest ^ fold(hashes)
     short = shortened(hashes)
     state.update(pages, has, short, digest)
     rows = np.ascontiguousarray(rows)
-    before_rows = np.ascontiguousarray(old) if old is not None and had.any() else None
+    before_rows = np.ascontiguousarray(old) if old is not None and (every or had.any()) else None
     number, payload = codec.pack(rows, quick=quick, old=before_rows)
     few = codec.few_words(rows, pages, len(payload))
     return Delta(address, before, digest, pages, had, has, short, number, payload, few)
-
-
-def _hashes(rows: Rows, pages: Indexes, flags: Flags) -> Hashes:
-    """Page hashes of the rows whose flag is set."""
-    return page_hashes(rows, pages) if flags.all() else page_hashes(rows[flags], pages[flags])
 
 
 def _only(rows: Rows, flags: Flags) -> Rows:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vcsimg.delta import codec
-from vcsimg.delta.blob import Delta, format_index, parse_index
+from vcsimg.delta.blob import Delta, format_index, heads_of, parse_index
 from vcsimg.delta.units import PAGE, PAGES, Flags, Indexes, ShortHashes
 from vcsimg.errors import DamagedImage
 
@@ -48,6 +48,15 @@ def words_of(delta: Delta, where: str) -> Words | None:
     index = format_index(delta.pages, delta.had, delta.has)
     places = found[0].astype("<u4").tobytes()
     return Words(delta.before, delta.after, index, delta.hashes.astype("<u4").tobytes(), places, found[1].tobytes())
+
+
+def few_words_of(delta: Delta, blob: bytes) -> Words | None:
+    """The same of a delta that was made just now, as the blob `blob`; None if its words are not at hand."""
+    if delta.few is None:
+        return None
+    places, words = delta.few
+    index, hashes = heads_of(delta, blob)
+    return Words(delta.before, delta.after, index, hashes, places.astype("<u4").tobytes(), words.tobytes())
 
 
 def merge(deltas: Sequence[Delta | Words], address: int, where: str) -> Delta | None:

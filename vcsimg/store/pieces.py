@@ -8,7 +8,7 @@ import numpy as np
 
 from vcsimg.delta import Delta, PieceState, StateMismatch, encode, merge
 from vcsimg.delta.encode import keyframe
-from vcsimg.delta.merge import Words, words_of
+from vcsimg.delta.merge import Words, few_words_of
 from vcsimg.errors import DamagedImage
 from vcsimg.image.pages import Bytes2D, Flags, Indexes, PieceChange
 from vcsimg.image.region import RegionMap
@@ -187,9 +187,10 @@ class Encoder:
         )
 
     def _append(self, chain: Chain, result: Encoded, version: int, delta: Delta, *, key: bool) -> None:
-        data = self._objects.seal(delta.bytes())
+        plain = delta.bytes()
+        data = self._objects.seal(plain)
         kind = KEY if key else PATCH if delta.is_patch else XOR
-        if delta.few is not None and not key and (words := words_of(delta, self._where)) is not None:
+        if not key and (words := few_words_of(delta, plain)) is not None:
             chain.words[version] = words
         blob = NewBlob(blob_name(version, kind), object_id(BLOB, data), pack_entry(BLOB, data, stored=True))
         chain.links.append(Weighed(version, kind, blob.oid, len(data), *_counted(delta)))
