@@ -40,9 +40,8 @@ def encode(
         rows, kept = new, new
     else:
         rows, kept = np.bitwise_xor(old, new), new
-        changed = rows.view(np.uint64).any(axis=1)
-        if not every:
-            changed |= had != has
+        differ: Flags = rows.view(np.uint64).any(axis=1)
+        changed = differ if every else differ | (had != has)
     if not changed.all():
         rows, kept, pages, had, has = rows[changed], kept[changed], pages[changed], had[changed], has[changed]
         old = old[changed] if old is not None else None
