@@ -40,7 +40,7 @@ def encode(
         rows, kept = new, new
     else:
         rows, kept = np.bitwise_xor(old, new), new
-        differ: Flags = rows.view(np.uint64).any(axis=1)
+        differ = np.asarray(rows.view(np.uint64).any(axis=1))
         changed = differ if every else differ | (had != has)
     if not changed.all():
         rows, kept, pages, had, has = rows[changed], kept[changed], pages[changed], had[changed], has[changed]
