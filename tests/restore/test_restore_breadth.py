@@ -34,8 +34,9 @@ PRIVILEGED = frozenset(
 )
 """What an ordinary user cannot have: sending in another's name, connections with the addresses of those that have just ended, …"""
 FOR_EVERYBODY = re.compile(
-    r"unix_|tcp_|udp_|pipe_|epoll_|inotify_|pidfd_|mem_memfd|mem_shm|mem_mlock|file_deleted|file_.*lock|ptimer|thr_robust"
+    r"unix_|tcp_|udp_|inotify_|pidfd_|aio_|mem_memfd|mem_shm|mem_mlock|file_deleted|file_.*lock|thr_main|proc_session_"
 )
+"""What is read or made in other ways without privilege."""
 
 
 @pytest.mark.parametrize(("program", "name"), CASES, ids=[name for _, name in CASES])

@@ -954,10 +954,11 @@ CASE(pidfd_reaped) {
 }
 
 CASE(sock_shut_down) {
-    int u = socket(AF_INET, SOCK_DGRAM, 0), l = socket(AF_INET, SOCK_STREAM, 0), a = socket(AF_INET, SOCK_STREAM, 0), b;
+    int u = socket(AF_INET, SOCK_DGRAM, 0), l = socket(AF_INET, SOCK_STREAM, 0), a = socket(AF_INET, SOCK_STREAM, 0), b, on = 1;
     struct sockaddr_in s = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof s;
     char c;
+    CHECK(setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &on, 4) == 0); /* the port is kept for a while when this is killed */
     CHECK(bind(l, (void *)&s, n) == 0 && listen(l, 1) == 0 && getsockname(l, (void *)&s, &n) == 0);
     CHECK(connect(a, (void *)&s, n) == 0 && (b = accept(l, 0, 0)) >= 0 && shutdown(a, SHUT_RD) == 0);
     CHECK(connect(u, (void *)&s, n) == 0 && shutdown(u, SHUT_RDWR) == 0);
@@ -1021,10 +1022,11 @@ CASE(unix_unlinked_and_connected_to_itself) {
 }
 
 CASE(sock_not_accepted_yet) {
-    int l = socket(AF_INET, SOCK_STREAM, 0), a[2], b;
+    int l = socket(AF_INET, SOCK_STREAM, 0), a[2], b, on = 1;
     struct sockaddr_in s = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof s;
     char c;
+    CHECK(setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &on, 4) == 0);
     CHECK(bind(l, (void *)&s, n) == 0 && listen(l, 5) == 0 && getsockname(l, (void *)&s, &n) == 0);
     for (int i = 0; i < 2; i++) CHECK((a[i] = socket(AF_INET, SOCK_STREAM, 0)) >= 0 && connect(a[i], (void *)&s, n) == 0);
     restored();
@@ -1033,12 +1035,13 @@ CASE(sock_not_accepted_yet) {
 }
 
 CASE(sock_ipv4_client_of_ipv6_server) {
-    int l = socket(AF_INET6, SOCK_STREAM, 0), a = socket(AF_INET, SOCK_STREAM, 0), b, off = 0;
+    int l = socket(AF_INET6, SOCK_STREAM, 0), a = socket(AF_INET, SOCK_STREAM, 0), b, off = 0, on = 1;
     struct sockaddr_in6 s = {.sin6_family = AF_INET6};
     struct sockaddr_in t = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof s;
     char c[5];
     if (l < 0) { restored(); return; } /* no IPv6 */
+    CHECK(setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &on, 4) == 0);
     CHECK(setsockopt(l, IPPROTO_IPV6, IPV6_V6ONLY, &off, 4) == 0 && bind(l, (void *)&s, n) == 0 && listen(l, 1) == 0);
     CHECK(getsockname(l, (void *)&s, &n) == 0);
     t.sin_port = s.sin6_port;
