@@ -399,3 +399,17 @@ def test_no_more_permissions_are_given_than_those_of_plain_files(captured: Captu
     restored.space.close()
     os.close(null)
     assert (tmp_path / "log").stat().st_mode & 0o7777 == 0o777
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_where_no_file_may_be_made_it_is_refused(captured: Captured, tmp_path: Path) -> None:
+    CHANGES["written"](tmp_path / "file")
+    now = present(tmp_path)
+    tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(RestoreError, match="it cannot be brought back: Permission denied") as caught:
+            revive(captured.repository, captured.commit, files="rollback")
+    finally:
+        tmp_path.chmod(0o755)
+    assert caught.value.option == "--files keep"
+    assert present(tmp_path) == now
