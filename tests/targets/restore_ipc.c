@@ -22,6 +22,9 @@ int main(int count, char **words) {
     strcpy(one + 4096, "first"), strcpy(one + 4 * 4096, "last"), strcpy(gone + 9000, "removed");
     CHECK(mprotect(one + 2 * 4096, 4096, PROT_READ) == 0 && munmap(two, 4096) == 0);
 
+    int detached = shmget(other, 9000, IPC_CREAT | IPC_EXCL | 0600);
+    char *later = shmat(detached, NULL, 0);
+    CHECK(later != (void *)-1 && strcpy(later + 8000, "detached") && shmdt(later) == 0);
     int semaphores = semget(other, 3, IPC_CREAT | IPC_EXCL | 0600), queue = msgget(other, IPC_CREAT | IPC_EXCL | 0600);
     unsigned short values[3] = {7, 0, 300}, found[3];
     CHECK(semaphores >= 0 && queue >= 0 && semctl(semaphores, 0, SETALL, values) == 0);
@@ -60,6 +63,8 @@ int main(int count, char **words) {
     CHECK(msgrcv(queue, &got, 64, 0, IPC_NOWAIT) == 5 && got.type == 5 && strcmp(got.text, "five") == 0);
     CHECK(msgrcv(queue, &got, 64, 5, IPC_NOWAIT) == 11 && strcmp(got.text, "five again") == 0);
     CHECK(msgrcv(queue, &got, 64, 0, IPC_NOWAIT) == 4 && got.type == 2);
+    later = shmat(detached, NULL, 0);
+    CHECK(later != (void *)-1 && *later == 0 && strcmp(later + 8000, "detached") == 0 && shmctl(detached, IPC_RMID, NULL) == 0);
     CHECK(shmctl(plain, IPC_RMID, NULL) == 0 && semctl(semaphores, 0, IPC_RMID) == 0 && msgctl(queue, IPC_RMID, NULL) == 0);
     return verified();
 }

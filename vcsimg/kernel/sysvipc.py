@@ -16,9 +16,9 @@ IPC_CREAT, IPC_EXCL, IPC_NOWAIT = 0o1000, 0o2000, 0o4000
 IPC_RMID, IPC_SET, _IPC_STAT = 0, 1, 2
 SHM_RDONLY, SHM_EXEC, SHM_HUGETLB = 0o10000, 0o100000, 0o4000
 SHM_DEST = 0o1000
-SHM_LOCKED = 0o2000
-SHM_LOCK = 11
 """In the mode: it goes with its last user."""
+SHM_LOCKED, SHM_LOCK = 0o2000, 11
+"""In the mode; and the command for shmctl(2)."""
 SETALL = 17
 _GETPID, _GETALL = 11, 13
 _MSG_COPY = 0o40000
@@ -99,6 +99,15 @@ def messages(identifier: int, size: int) -> list[tuple[int, bytes]]:
                 return found
             raise
         found.append((_LONG.unpack_from(buffer)[0], buffer.raw[_LONG.size : _LONG.size + length]))
+
+
+def content(identifier: int, size: int) -> bytes:
+    """Of a segment. It is attached for that, so its last user is us then. Raises OSError."""
+    address = call(NR["shmat"], identifier, 0, SHM_RDONLY)
+    try:
+        return ctypes.string_at(address, size)
+    finally:
+        call(NR["shmdt"], address)
 
 
 def description(uid: int, gid: int, mode: int, qbytes: int = 0) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from vcsimg.errors import HostileImage, RestoreError
 from vcsimg.image.pages import FileSource, ImageMemory
 from vcsimg.image.region import Region
-from vcsimg.image.sections.ipc import Queue, QueuedMessage, Segment, Semaphores
+from vcsimg.image.sections.ipc import Queue, QueuedMessage, Segment, SegmentData, Semaphores
 from vcsimg.image.sections.item import select
 from vcsimg.image.snapshot import Snapshot
 from vcsimg.image.units import PAGE_SIZE
@@ -124,6 +124,12 @@ class SharedObjects:
                     if sha256 is not None:
                         self._copy_file(root, memory.files, sha256, region, address)
                     self._copy(root, memory, region, address + region.offset - region.start)
+            for part in select(self._section, SegmentData):
+                if part.segment == identifier:
+                    if not 0 <= part.offset <= part.offset + len(part.data) <= self.segments[identifier].size:
+                        raise HostileImage(f"shared memory {identifier}", "content beyond its end")
+                    address = address or root.main.call(NR["shmat"], identifier, 0, 0)
+                    os.pwrite(root.memory, part.data, address + part.offset)
             if address:
                 root.main.call(NR["shmdt"], address)
 

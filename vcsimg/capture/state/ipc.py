@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.image.records import Record
-from vcsimg.image.sections.ipc import Queue, QueuedMessage, Segment, Semaphores
+from vcsimg.image.sections.ipc import Queue, QueuedMessage, Segment, SegmentData, Semaphores
 from vcsimg.image.sections.item import Item, records
 from vcsimg.image.sections.unsaved import Unsaved
 from vcsimg.image.snapshot import Section
@@ -29,6 +29,8 @@ from vcsimg.process import HeldProcess
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _CHUNK = 1 << 20
+_LARGEST = 4 << 20
+_PART = 4096
 
 
 class IpcReader:
@@ -115,7 +117,7 @@ def _here(mapped: set[int] | None, pids: set[int], uid: int, since: int) -> list
                 Segment(one.id, one.key & 0xFFFFFFFF, values["perms"], values["size"], values["uid"], values["gid"], attached)
             )
             if not attached:
-                found.append(Unsaved(f"System V shared memory {one.id}", "no process has it attached: its content is not kept"))
+                found += _content(one.id, values["size"])
     for one in sysvipc.objects("sem"):
         with suppress(OSError):
             count = one.values["nsems"]
@@ -125,6 +127,19 @@ def _here(mapped: set[int] | None, pids: set[int], uid: int, since: int) -> list
         if wanted(one, {one.values["lspid"], one.values["lrpid"]}):
             found += _queue(one)
     return found
+
+
+def _content(identifier: int, size: int) -> list[Item]:
+    """Of a segment that nobody has attached."""
+    what = f"System V shared memory {identifier}"
+    if size > _LARGEST:
+        return [Unsaved(what, f"no process has it attached, and of such segments only up to {_LARGEST} bytes are kept")]
+    try:
+        data = sysvipc.content(identifier, size)
+    except OSError as error:
+        return [Unsaved(what, f"no process has it attached, and its content cannot be read: {error.strerror}")]
+    parts = ((offset, data[offset : offset + _PART]) for offset in range(0, size, _PART))
+    return [SegmentData(identifier, offset, part) for offset, part in parts if part.strip(b"\0")]
 
 
 def _semaphores(one: sysvipc.Object, values: tuple[int, ...]) -> Item:
@@ -157,7 +172,7 @@ def _there(pid: int, proc: ProcDirectory) -> list[Item]:
     os.waitpid(child, 0)
     if not data:
         return [Unsaved("System V IPC", "the IPC namespace cannot be entered")]
-    kinds = {item.kind: item for item in (Segment, Semaphores, Queue, QueuedMessage, Unsaved)}
+    kinds = {item.kind: item for item in (Segment, SegmentData, Semaphores, Queue, QueuedMessage, Unsaved)}
     return [kinds[kind].parse(Record(kind, fields)) for kind, fields in json.loads(data)]
 
 

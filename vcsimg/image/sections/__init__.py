@@ -79,7 +79,7 @@ SECTIONS: Mapping[str, tuple[type[Item], ...]] = {
     "signals": (signals.Disposition, signals.Handler, thread.Pending),
     "timers": (timers.IntervalTimer, timers.PosixTimer, timers.TimerDescriptor),
     "seccomp": (seccomp.SeccompFilter,),
-    "ipc": (ipc.Segment, ipc.Semaphores, ipc.Queue, ipc.QueuedMessage),
+    "ipc": (ipc.Segment, ipc.SegmentData, ipc.Semaphores, ipc.Queue, ipc.QueuedMessage),
     "family": (family.Child, family.Zombie),
     "shared": (family.SharedFile, family.SharedTable),
     "unsaved": (Unsaved,),

@@ -9,7 +9,7 @@ from vcsimg.image.sections.item import Item, Octal
 
 @dataclass(frozen=True, slots=True)
 class Segment(Item, kind="shm"):
-    """Shared memory. `mode` with SHM_DEST (0o1000): it goes when the last process detaches it. Content: that of the regions that map it."""
+    """Shared memory. `mode` with SHM_DEST (0o1000): it goes when the last process detaches it. Content: that of the regions that map it, or `shm_data`."""
 
     id: int
     key: int
@@ -18,6 +18,15 @@ class Segment(Item, kind="shm"):
     uid: int
     gid: int
     attached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentData(Item, kind="shm_data"):
+    """Content of a segment that no process has attached; what is not said is zeros."""
+
+    segment: int
+    offset: int
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
