@@ -104,6 +104,7 @@ class ThreadsReader:
         """While it is stopped. Returns what threads must be asked, by their ids; the first one the process's questions too."""
         self._raw = []
         self._proc = moment.proc
+        self._namespaces: dict[str, str] = {}
         asks: dict[int, Borrowings] = {}
         for thread in moment.held.threads:
             tid = thread.tid
@@ -246,7 +247,9 @@ class ThreadsReader:
     def _elsewhere(self, tid: int) -> list[str]:
         """The namespaces of a thread that are not those of the process. Looked up once: threads that change theirs later are too rare."""
         try:
-            return [kind for kind in _NAMESPACES if self._proc.link(f"task/{tid}/ns/{kind}") != self._proc.link(f"ns/{kind}")]
+            if not self._namespaces:
+                self._namespaces = {kind: self._proc.link(f"ns/{kind}") for kind in _NAMESPACES}
+            return [kind for kind, link in self._namespaces.items() if self._proc.link(f"task/{tid}/ns/{kind}") != link]
         except OSError:
             return []  # it has ended
 
