@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -99,6 +100,18 @@ def start() -> Iterator[Callable[..., Target]]:
     yield run
     for target in targets:
         target.end()
+
+
+def home_of_nobody(folder: Path) -> Path:
+    """A folder in `folder` that belongs to an ordinary user, who is let through to it. pytest makes its own for root alone."""
+    for above in (folder, *folder.parents):
+        mode = above.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            above.chmod(stat.S_IMODE(mode) | 0o055)
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    os.chown(home, 65534, 65534)
+    return home
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TARGETS, compile_target
+from tests.conftest import TARGETS, compile_target, home_of_nobody
 from tests.restore.cases import outcome
 from tests.restore.reviving import capture, revive
 from vcsimg.errors import RestoreError
@@ -47,11 +47,7 @@ def test_case(program: str, name: str, tmp_path: Path) -> None:
 
 
 def test_as_an_ordinary_user(tmp_path: Path, as_nobody: list[str]) -> None:
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
-    home = tmp_path / "home"
-    home.mkdir()
-    os.chown(home, 65534, 65534)
+    home = home_of_nobody(tmp_path)
     wanted = [(compile_target(f"restore_cases_{program}"), name) for program, name in CASES if FOR_EVERYBODY.match(name)]
     words = [f"{program}:{name}" for program, name in wanted if name not in PRIVILEGED]
     root = Path(__file__).parent.parent.parent

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import compile_target
+from tests.conftest import compile_target, home_of_nobody
 from tests.restore.changing import CAPTURED, CHANGES, LATER, NAMES, PATTERN, check, present, start
 from tests.restore.reviving import Captured, capture, revive
 from vcsimg.capture import Options
@@ -49,11 +49,7 @@ def test_after_a_change(change: str, policy: str, program: Path, tmp_path: Path)
 
 
 def test_as_an_ordinary_user(program: Path, tmp_path: Path, as_nobody: list[str]) -> None:
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
-    home = tmp_path / "home"
-    home.mkdir()
-    os.chown(home, 65534, 65534)
+    home = home_of_nobody(tmp_path)
     words = [f"{change}:{policy}" for change in CHANGES for policy in ("keep", "rollback")]
     command = [*as_nobody, sys.executable, "-m", "tests.restore.changing", str(home), str(program), *words]
     environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}

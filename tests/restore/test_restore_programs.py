@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import compile_target
+from tests.conftest import compile_target, home_of_nobody
 from tests.restore.reviving import capture, capture_and_revive, revive
 from vcsimg.capture import Options
 from vcsimg.errors import HostileImage, RestoreError
@@ -40,11 +40,7 @@ def test_as_an_ordinary_user(name: str, tmp_path: Path, as_nobody: list[str]) ->
 
 def as_user(prefix: list[str], folder: Path, command: list[str | Path]) -> subprocess.CompletedProcess[str]:
     """capture_and_revive() as another user, in a folder that is theirs."""
-    for above in (folder, *folder.parents[:2]):
-        above.chmod(0o755)
-    home = folder / "home"
-    home.mkdir(exist_ok=True)
-    os.chown(home, 65534, 65534)
+    home = home_of_nobody(folder)
     words = [*prefix, sys.executable, "-m", "tests.restore.reviving", home, *command]
     environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
     return subprocess.run(list(map(str, words)), capture_output=True, text=True, cwd=ROOT, env=environment, timeout=60)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import home_of_nobody
 from tests.restore.reviving import Captured, heed_signals
 from tests.restore.screen import ROOT, VCSIMG
 from tests.restore.test_restore_options import CONNECTED, ECHO, capture_running, run
@@ -215,8 +216,7 @@ def test_going_on_takes_privilege(
 ) -> None:
     process, connection = connected
     captured = capture_running(process, tmp_path)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    home_of_nobody(tmp_path)
     subprocess.run(["chown", "-R", "65534", captured.repository.path], check=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
     command = [*as_nobody, *VCSIMG, "restore", "--tcp", "keep", "--repo", str(captured.repository.path), captured.commit]

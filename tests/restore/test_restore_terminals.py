@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import compile_target, wait_for
+from tests.conftest import compile_target, home_of_nobody, wait_for
 from tests.restore.reviving import capture_and_revive
 from tests.restore.screen import ROOT, VCSIMG, Screen
 from tests.restore.test_restore_programs import as_user
@@ -87,11 +87,7 @@ def test_vim_goes_on_in_another_terminal(folder: Path, screens: list[Screen]) ->
 
 @pytest.mark.skipif(shutil.which("vim") is None, reason="no vim")
 def test_vim_as_an_ordinary_user(tmp_path: Path, screens: list[Screen], as_nobody: list[str]) -> None:
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
-    home = tmp_path / "home"
-    home.mkdir()
-    os.chown(home, 65534, 65534)
+    home = home_of_nobody(tmp_path)
     environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
 
     def vcsimg(*words: str) -> None:
