@@ -1,6 +1,6 @@
 """How git and the store fare as a history grows: a synthetic history (trees and small blobs, no process), up to a million captures.
 
-Run as: python tests/bench/scale.py [CAPTURES] [--json FILE]. A million takes about a quarter of an hour and 2 GB of disk.
+Run as: python tests/bench/scale.py [CAPTURES] [--json FILE]. A million takes 20 to 40 minutes and 3 GB of disk.
 Each synthetic capture changes what a capture of a small process does: one thread's registers, two pieces, and the trees above.
 """
 
