@@ -100,6 +100,21 @@ def test_random_changes_cost_the_parts_that_they_touch(repo: Repository, files: 
     assert files.asked == []
 
 
+def test_a_line_more_costs_as_little_in_a_large_file(repo: Repository, files: Files) -> None:
+    data = b"the same line again and again\n" * (8 * CHUNK // 30)
+    files.set(data)
+    files.keep(repo)
+    sizes = []
+    for size in (100, 100_000):
+        files.set(data[: size * 30])
+        files.keep(repo)
+        before = repo.bytes_written
+        files.set(files.data + b"one line more\n")
+        files.keep(repo)
+        sizes.append(repo.bytes_written - before)
+    assert sizes[1] < sizes[0] + 4096
+
+
 def test_what_came_back_to_an_earlier_state_is_that_state(repo: Repository, files: Files) -> None:
     states = [os.urandom(3 * FILE_PART), os.urandom(2 * FILE_PART)]
     trees = []

@@ -7,7 +7,7 @@ that the capture before has, too, are neither read nor written again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from vcsimg.delta.codec import pack_frame
 from vcsimg.image.records import Record, format_records
@@ -17,7 +17,9 @@ from vcsimg.store.objects import Entry, Oid, format_tree
 from vcsimg.store.source import CHUNK
 
 Parts = dict[bytes, Oid]
-"""Blobs of parts, by their keys (FileContent.parts)."""
+"""Blobs of parts, by their keys (FileContent.parts), and directories of parts, by those of all."""
+_DIRECTORY = b"directory"
+_PARTS = CHUNK // FILE_PART
 
 
 class FileWriter:
@@ -33,7 +35,8 @@ class FileWriter:
 
     def keep(self, content: FileContent | None) -> None:
         """The capture has a content that is stored already."""
-        for key in content.parts or () if content is not None else ():
+        keys = content.parts or () if content is not None else ()
+        for key in (*keys, *map(_key_of_chunk, _chunks_of(keys))):
             if key in self._known:
                 self._used[key] = self._known[key]
 
@@ -53,17 +56,36 @@ class FileWriter:
 
     def _parts(self, content: FileContent, add: Callable[[bytes, bool], Oid], add_tree: Callable[[bytes], Oid]) -> dict[str, Entry]:
         keys = content.parts or ()
-        chunks: dict[int, dict[str, Entry]] = {}
+        blobs = []
         for index, key in enumerate(keys):
-            oid = self._used.get(key) or self._known.get(key)
+            oid = self._find(key)
             if oid is None:
                 oid = add(pack_frame(content.read(index * FILE_PART, FILE_PART)), True)
             self._used[key] = oid
-            chunk, part = divmod(index, CHUNK // FILE_PART)
-            chunks.setdefault(chunk, {})[part_name(part)] = Entry(False, oid)
-        if len(keys) == 1:
-            return {chunk_name(0): chunks[0][part_name(0)]}
-        return {chunk_directory(index): Entry(True, add_tree(format_tree(parts))) for index, parts in chunks.items()}
+            blobs.append(Entry(False, oid))
+        if len(blobs) == 1:
+            return {chunk_name(0): blobs[0]}
+        entries = {}
+        for chunk, parts in enumerate(_chunks_of(keys)):
+            key = _key_of_chunk(parts)
+            oid = self._find(key)
+            if oid is None:
+                first = chunk * _PARTS
+                oid = add_tree(format_tree({part_name(part): blobs[first + part] for part in range(len(parts))}))
+            self._used[key] = oid
+            entries[chunk_directory(chunk)] = Entry(True, oid)
+        return entries
+
+    def _find(self, key: bytes) -> Oid | None:
+        return self._used.get(key) or self._known.get(key)
+
+
+def _chunks_of(keys: Sequence[bytes]) -> list[Sequence[bytes]]:
+    return [keys[first : first + _PARTS] for first in range(0, len(keys), _PARTS)]
+
+
+def _key_of_chunk(keys: Sequence[bytes]) -> bytes:
+    return _DIRECTORY + b"".join(keys)
 
 
 def _whole(content: FileContent, add: Callable[[bytes, bool], Oid]) -> dict[str, Entry] | None:

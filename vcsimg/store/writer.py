@@ -69,7 +69,7 @@ class Writer:
         self._files: dict[str, Oid] = {}
         self._contents = FileWriter()
         self._present: set[Oid] | None = None
-        """Blobs that the capture before the first has in files/: those that follow know their parts by their keys."""
+        """What the capture before the first has in files/: those that follow know their parts by their keys."""
         self._pool: ThreadPoolExecutor | None = None
 
     def close(self) -> None:
@@ -277,7 +277,7 @@ class Writer:
             wanted.update(filter(None, (record.get("content") for record in process.section("files"))))
             wanted.update(filter(None, (record.get("sha256") for record in process.section("contents"))))
         if self._present is None:
-            self._present = set(self._blobs_below(("files",)))
+            self._present = set(self._objects_below(("files",)))
         for fan in self._tree.names(("files",)):
             for sha256 in self._tree.names(("files", fan)):
                 if sha256 not in wanted:
@@ -295,8 +295,8 @@ class Writer:
             if oid is None and content is not None:
                 oid = self._contents.store(
                     content,
-                    lambda data, stored: self._add_once(pack, data, stored=stored),
-                    lambda data: pack.add(TREE, data),
+                    lambda data, stored: self._add_once(pack, BLOB, self._objects.seal(data), stored=stored),
+                    lambda data: self._add_once(pack, TREE, data),
                 )
                 if oid is None and snapshot.facts is not None:
                     snapshot.facts.notes.append(f"mapped file {sha256[:12]} changed while it was stored: its content is missing")
@@ -305,19 +305,17 @@ class Writer:
                     self._files[sha256] = oid  # of the others there are ever new ones
                 self._tree.set(path, Entry(True, oid))
 
-    def _blobs_below(self, path: tuple[str, ...]) -> Iterator[Oid]:
+    def _objects_below(self, path: tuple[str, ...]) -> Iterator[Oid]:
         node = self._tree.node(path)
         for name, entry in list(node.entries.items()) if node is not None else ():
+            yield entry.oid
             if entry.is_tree:
-                yield from self._blobs_below((*path, name))
-            else:
-                yield entry.oid
+                yield from self._objects_below((*path, name))
 
-    def _add_once(self, pack: PackWriter, data: bytes, *, stored: bool) -> Oid:
-        """Add a blob, unless the capture before has it."""
-        data = self._objects.seal(data)
-        oid = object_id(BLOB, data)
-        return oid if oid in (self._present or ()) else pack.add(BLOB, data, stored=stored, oid=oid)
+    def _add_once(self, pack: PackWriter, kind: bytes, data: bytes, *, stored: bool = False) -> Oid:
+        """Add an object, unless the capture before has it."""
+        oid = object_id(kind, data)
+        return oid if oid in (self._present or ()) else pack.add(kind, data, stored=stored, oid=oid)
 
 
 def _touched(before: RegionMap, after: RegionMap) -> set[int]:
