@@ -225,3 +225,28 @@ def test_going_on_takes_privilege(
     assert "going on with it takes CAP_NET_ADMIN" in done.stderr
     ends_well(process, connection)
     captured.repository.close()
+
+
+@privileged
+def test_a_connection_that_another_process_has_too_is_not_ended(tmp_path: Path) -> None:
+    script = 'import sys\nprint("ready", flush=True)\nprint("on", sys.stdin.readline(), end="")\n'
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as ours:
+        process = subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=(ours.fileno(),),
+            preexec_fn=heed_signals,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        Repository.init(tmp_path / "repository").close()
+        command = [*VCSIMG, "capture", "--kill", "--repo", str(tmp_path / "repository"), str(process.pid)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        assert done.returncode == 1
+        assert f"process {os.getpid()}, which is not captured, has its connection to 127.0.0.1:" in done.stderr
+        assert process.communicate(b"it goes\n", timeout=30)[0] == b"on it goes\n"
+        accepted, _ = server.accept()
+        with accepted:
+            accepted.sendall(b"heard")
+            assert ours.recv(5) == b"heard"
