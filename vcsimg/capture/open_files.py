@@ -51,6 +51,8 @@ _BLOCK = 1 << 20
 _TICK = 20_000_000
 """Nanoseconds: twice the longest step of the kernel's clock for times of files (a jiffy with HZ=100)."""
 
+_MANY_MOUNTS = 300
+"""So many are looked up only once: reading about them takes 2 µs each."""
 _PATIENCE = 5.0
 """Seconds that a file server has to give out a file."""
 
@@ -166,6 +168,8 @@ class OpenFiles:
         """While they run."""
         if not self._limit:
             return
+        if len(self._mounts) < _MANY_MOUNTS:
+            self._mounts.clear()  # their ids are used again
         found: dict[Key, list[_Use]] = {}
         for pid in pids:
             for use in _uses_of_running(pid):
@@ -442,13 +446,15 @@ def _use_of(pid: int, descriptor: Descriptor) -> _Use:
 
 def _uses_of_regions(pid: int, regions: Iterable[Region]) -> Iterator[_Use]:
     for region in regions:
-        link = f"/proc/{pid}/root{region.name}"
-        try:
-            where = statx.statx(link)
-        except OSError:
-            continue
-        if where.inode == region.inode and where.mode & _TYPE == _REGULAR:
-            yield _Use(pid, link, region.name, where, True, False, False, b"", region)
+        # The kernel's own link, for those who may follow it, asks no file system for names.
+        for link in (f"/proc/{pid}/map_files/{region.start:x}-{region.end:x}", f"/proc/{pid}/root{region.name}"):
+            try:
+                where = statx.statx(link)
+            except OSError:
+                continue
+            if where.inode == region.inode and where.mode & _TYPE == _REGULAR:
+                yield _Use(pid, link, region.name, where, True, False, False, b"", region)
+                break
 
 
 def _use(pid: int, link: str, text: str, where: statx.Statx, flags: int, info: bytes, mark: bytes) -> _Use:
