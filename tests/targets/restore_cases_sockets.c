@@ -1052,3 +1052,21 @@ CASE(sock_ipv4_client_of_ipv6_server) {
     n = sizeof s;
     CHECK(getsockname(b, (void *)&s, &n) == 0 && s.sin6_family == AF_INET6);
 }
+
+CASE(unix_memory_file_passed_closed) {
+    int pair[2], fd = memfd_create("passed", MFD_ALLOW_SEALING), got;
+    char control[CMSG_SPACE(sizeof fd)] = {0}, byte = 'm', text[9] = {0};
+    struct iovec vector = {&byte, 1};
+    struct msghdr message = {0, 0, &vector, 1, control, sizeof control, 0};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && write(fd, "memory", 6) == 6 && fcntl(fd, F_ADD_SEALS, F_SEAL_GROW) == 0);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    CHECK(sendmsg(pair[0], &message, 0) == 1 && close(fd) == 0);
+    restored();
+    CHECK(recvmsg(pair[1], &message, 0) == 1);
+    memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof got);
+    CHECK(pread(got, text, 8, 0) == 6 && !strcmp(text, "memory") && lseek(got, 0, SEEK_CUR) == 6 && fcntl(got, F_GET_SEALS) == F_SEAL_GROW);
+}

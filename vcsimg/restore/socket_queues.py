@@ -206,13 +206,16 @@ class Queue:
         """An open file that is nowhere but in a message, or belongs to another process."""
         if one.type == "socket":
             return self._context.sockets.get(one.inode)
-        if one.type not in ("regular", "directory") or one.path.endswith(" (deleted)"):
+        memory = one.type == "memfd" and one.content is not None
+        if not memory and (one.type not in ("regular", "directory") or one.path.endswith(" (deleted)")):
             return None
         file = File(
-            fd=-1, close_on_exec=False, type=one.type, path=one.path, flags=one.flags, position=one.position, mode=0, device=one.device,
-            inode=one.inode, special=None, mount=None, size=None, mtime=None, links=None, deleted=False, content=None,
+            fd=-1, close_on_exec=False, type=one.type, path=one.path, flags=one.flags, position=one.position, mode=one.mode or 0, device=one.device,
+            inode=one.inode, special=None, mount=None, size=None, mtime=None, links=None, deleted=False, content=one.content,
         )  # fmt: skip
-        make = paths.make_regular if one.type == "regular" else paths.make_directory
+        make = paths.make_memory_file if memory else paths.make_regular if one.type == "regular" else paths.make_directory
+        if memory and one.seals:
+            self._context.objects.seals[one.device, one.inode] = one.seals
         return self._context.own(make(self._context, self._process, file))
 
 

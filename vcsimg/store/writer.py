@@ -273,8 +273,9 @@ class Writer:
     def _file_contents(self, snapshot: Snapshot, pack: PackWriter, find_file: FindFile) -> None:
         wanted = {file.sha256 for process in snapshot.processes for file in process.mapped if file.sha256 is not None}
         for process in snapshot.processes:
-            # Files that no path leads to: deleted ones, and those of memfd_create(2).
-            wanted.update(filter(None, (record.get("content") for record in process.section("files"))))
+            # Files that no path leads to: deleted ones, and those of memfd_create(2); also such as are nowhere but in a message.
+            for section in ("files", "sockets"):
+                wanted.update(filter(None, (record.get("content") for record in process.section(section))))
             wanted.update(filter(None, (record.get("sha256") for record in process.section("contents"))))
         if self._present is None:
             self._present = set(self._objects_below(("files",)))

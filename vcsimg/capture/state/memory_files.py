@@ -30,16 +30,14 @@ class MemoryFileProbe:
         return descriptor.type == "memfd" or (descriptor.type == "regular" and descriptor.where.links == 0)
 
     def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
-        size = descriptor.where.size
-        data = _content_of(own, size) if size <= _READ_AT_MOST else None
-        self._found[descriptor.fd] = (_seals(own), data)
+        self._found[descriptor.fd] = (seals_of(own), read_all(own, descriptor.where.size))
 
     def describe(self, descriptor: Descriptor, report: Report) -> None:
         seals, data = self._found.pop(descriptor.fd)
         if seals is not None:
             report.add("files", Sealed(descriptor.fd, seals))
         if data is not None:
-            report.keep(descriptor.fd, _content(data))
+            report.keep(descriptor.fd, content_of(data))
         else:
             size = descriptor.where.size
             report.unsaved(
@@ -47,7 +45,10 @@ class MemoryFileProbe:
             )
 
 
-def _content_of(own: int, size: int) -> bytes:
+def read_all(own: int, size: int) -> bytes | None:
+    """The content of an open file; None: it is too large. Raises OSError."""
+    if size > _READ_AT_MOST:
+        return None
     # Through /proc, since the descriptor itself may be open for writing only; O_NONBLOCK: a lease must not make us wait.
     reader = os.open(f"/proc/self/fd/{own}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -56,11 +57,13 @@ def _content_of(own: int, size: int) -> bytes:
         os.close(reader)
 
 
-def _content(data: bytes) -> FileContent:
+def content_of(data: bytes) -> FileContent:
+    """As the image keeps it."""
     return FileContent(hashlib.sha256(data).hexdigest(), len(data), None, lambda offset, length: data[offset : offset + length])
 
 
-def _seals(own: int) -> int | None:
+def seals_of(own: int) -> int | None:
+    """F_SEAL_* bits; None where there are no seals. Raises OSError."""
     try:
         return fcntl.fcntl(own, fcntl.F_GET_SEALS)
     except OSError as error:

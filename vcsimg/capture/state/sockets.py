@@ -11,11 +11,13 @@ import socket
 import struct
 import termios
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vcsimg.capture.state.descriptors import Descriptor, Table, type_of
+from vcsimg.capture.state.memory_files import content_of, read_all, seals_of
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections import sockets as items
+from vcsimg.image.snapshot import FileContent
 from vcsimg.kernel import kcmp, multicast, sockets, statx, tcp
 from vcsimg.kernel.sockdiag import UnixDiag, UnixSocket
 
@@ -71,6 +73,7 @@ class SocketProbe:
         self._diag: UnixDiag | None = None
         self._network = ""
         self._repair = True
+        self._contents: dict[str, FileContent] = {}
         self._groups_of: Table | None = None
         self._groups: list[multicast.Group] = []
         self._offsets: dict[int, int | None] = {}
@@ -219,9 +222,14 @@ class SocketProbe:
             position = os.lseek(fd, 0, os.SEEK_CUR)
         except OSError:
             position = 0
-        return items.Passed(
-            carrier, message, index, same, type_of(text, where.mode), text, flags, position, where.device, where.inode
-        )
+        kind = type_of(text, where.mode)
+        passed = items.Passed(carrier, message, index, same, kind, text, flags, position, where.device, where.inode)
+        data = read_all(fd, where.size) if same is None and kind == "memfd" else None
+        if data is None:
+            return passed
+        content = content_of(data)
+        self._contents[content.sha256] = content
+        return replace(passed, mode=where.mode, seals=seals_of(fd), content=content.sha256)
 
     def describe(self, descriptor: Descriptor, report: Report) -> None:
         fd, found = descriptor.fd, self._found.pop(descriptor.fd)
@@ -252,6 +260,9 @@ class SocketProbe:
         for waiting, passed in found.messages:
             report.add("sockets", items.Message(fd, waiting.data, waiting.source, len(passed), waiting.sender))
             report.add("sockets", *passed)
+            for carried in passed:
+                if carried.content is not None:
+                    report.contents[carried.content] = self._contents[carried.content]
         if found.family not in _QUIET and found.family != socket.AF_NETLINK:
             found.troubles.append("sockets of this family have state that cannot be read")
         for trouble in found.troubles:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vcsimg.image.records import Record
-from vcsimg.image.sections.item import Hex, Item
-from vcsimg.image.sections.names import OpenFlags, ShutdownFlags, SocketFamily, SocketState, SocketType
+from vcsimg.image.sections.item import Hex, Item, Octal
+from vcsimg.image.sections.names import OpenFlags, Seals, ShutdownFlags, SocketFamily, SocketState, SocketType
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,10 @@ class Message(Item, kind="message"):
 
 @dataclass(frozen=True, slots=True)
 class Passed(Item, kind="passed"):
-    """A descriptor inside a message that waits: `same` is a descriptor of this process for the same open file, if there is one."""
+    """A descriptor inside a message that waits: `same` is a descriptor of this process for the same open file, if there is one.
+
+    Of a memory file that is nowhere else: its `mode`, `seals`, and the sha256 of its `content`.
+    """
 
     fd: int
     message: int
@@ -86,6 +89,9 @@ class Passed(Item, kind="passed"):
     position: int
     device: str
     inode: int
+    mode: Octal | None = None
+    seals: Seals | None = None
+    content: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
