@@ -57,6 +57,8 @@ _FEW = 16
 _NOISE = 0.4
 _NOISE_LEAST = 16 << 10
 _MUCH_LESS = 0.85
+_LESS = 0.97
+_SOME_PAGES = 64
 _HASH_LESS = 4
 _HASH_LOG = (10, 18)
 _local = threading.local()
@@ -105,15 +107,25 @@ def _patch(rows: Rows, old: Rows, words: Words) -> bytes | None:
     noise = min(_tried(sample)) / sample.nbytes
     if noise < _NOISE:
         return None
-    size = 2 * rows.nbytes
-    log = (size - 1).bit_length()
+    if len(rows) > 2 * _SOME_PAGES:
+        # New noise in place of old would take six times as long to find that out of all pages. What moves does not move far.
+        first = (len(rows) - _SOME_PAGES) // 2
+        some = slice(first, first + _SOME_PAGES)
+        used = np.count_nonzero(rows[some].view(np.uint64)) * 8
+        if len(_patched(rows[some] ^ old[some], old[some])) > used * noise * _LESS:
+            return None
+    packed = _patched(rows ^ old, old)
+    return packed if len(packed) < words.nbytes * noise * _MUCH_LESS else None
+
+
+def _patched(new: Rows, old: Rows) -> bytes:
+    log = (2 * new.nbytes - 1).bit_length()
     # At level 1, the quickest, zstd looks at 2^14 places, too few for a dictionary of this size: each must find room, or nearly so.
     places = min(max(log - _HASH_LESS, _HASH_LOG[0]), _HASH_LOG[1])
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        _FAST, source_size=rows.nbytes, window_log=log, hash_log=places, chain_log=places, min_match=6, write_content_size=True
+        _FAST, source_size=new.nbytes, window_log=log, hash_log=places, chain_log=places, min_match=6, write_content_size=True
     )
-    packed = zstandard.ZstdCompressor(dict_data=_dictionary(old), compression_params=parameters).compress((rows ^ old).data)
-    return packed if len(packed) < words.nbytes * noise * _MUCH_LESS else None
+    return zstandard.ZstdCompressor(dict_data=_dictionary(old), compression_params=parameters).compress(new.data)
 
 
 def _dictionary(old: Rows) -> zstandard.ZstdCompressionDict:
