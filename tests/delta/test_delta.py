@@ -248,11 +248,12 @@ def _moved(shift: int, size: int = 32) -> Delta:
     return delta
 
 
-def test_content_that_moves_becomes_a_patch() -> None:
+@pytest.mark.parametrize("size", [32, 200])
+def test_content_that_moves_becomes_a_patch(size: int) -> None:
     """What an XOR sees as noise, the old content as dictionary finds again; the blob and its text say so."""
-    delta = _moved(11)
+    delta = _moved(11, size)
     assert delta.is_patch
-    assert len(delta.payload) < 2 * PAGE
+    assert len(delta.payload) < size * PAGE // 16
     read = parse(delta.bytes(), "test")
     assert read.is_patch
     assert "patch of the piece" in describe(delta.bytes())
@@ -261,10 +262,11 @@ def test_content_that_moves_becomes_a_patch() -> None:
         read.rows("test")
 
 
-def test_new_noise_is_no_patch() -> None:
+@pytest.mark.parametrize("count", [32, 200])
+def test_new_noise_is_no_patch(count: int) -> None:
     rng = np.random.default_rng(4)
     model, state = Content(), PieceState()
-    pages = list(range(32))
+    pages = list(range(count))
     model.change(state, pages, [rng.bytes(PAGE) for _ in pages])
     delta = model.change(state, pages, [rng.bytes(PAGE) for _ in pages])
     assert delta is not None

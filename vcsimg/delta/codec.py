@@ -57,7 +57,7 @@ _FEW = 16
 _NOISE = 0.4
 _NOISE_LEAST = 16 << 10
 _MUCH_LESS = 0.85
-_LESS = 0.97
+_LESS = 0.99
 _SOME_PAGES = 64
 _HASH_LESS = 4
 _HASH_LOG = (10, 18)
@@ -111,8 +111,10 @@ def _patch(rows: Rows, old: Rows, words: Words) -> bytes | None:
         # New noise in place of old would take six times as long to find that out of all pages. What moves does not move far.
         first = (len(rows) - _SOME_PAGES) // 2
         some = slice(first, first + _SOME_PAGES)
-        used = np.count_nonzero(rows[some].view(np.uint64)) * 8
-        if len(_patched(rows[some] ^ old[some], old[some])) > used * noise * _LESS:
+        every = words.nbytes == rows.nbytes
+        used = rows[some].nbytes if every else np.count_nonzero(rows[some].view(np.uint64)) * 8
+        typical = used * len(rows) * 2 > words.nbytes * _SOME_PAGES
+        if typical and len(_patched(rows[some] ^ old[some], old[some])) > used * noise * _LESS:
             return None
     packed = _patched(rows ^ old, old)
     return packed if len(packed) < words.nbytes * noise * _MUCH_LESS else None
