@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -317,11 +317,43 @@ def test_a_large_file_that_changes_all_the_time_is_named(tmp_path: Path, between
 
         between("prepare", write)
         between("finish", write)
-        recorded = program.capture()
-        assert program.records()["file"].reason == "it was written while it was copied"
+        for _ in range(3):
+            recorded = program.capture()
+            assert program.records()["file"].reason == "it was written while it was copied"
         assert any(
             "file" in record["resource"] and record["reason"] == "it was written while it was copied" for record in recorded.unsaved
         )
+
+
+def test_a_large_file_that_changed_all_the_time_is_there_when_it_no_longer_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path, CHANGED.replace("MODE", "'w+b'").replace("SIZE", str(LARGE))) as program:
+        path = program.folder / "file"
+        finish = OpenFiles.finish
+
+        def write_first(self: OpenFiles) -> object:
+            with path.open("r+b") as file:
+                file.write(os.urandom(10))
+            return finish(self)
+
+        prepare = OpenFiles.prepare
+
+        def write_then(self: OpenFiles, pids: Iterable[int]) -> None:
+            prepare(self, pids)
+            with path.open("r+b") as file:
+                file.write(os.urandom(10))
+
+        monkeypatch.setattr(OpenFiles, "finish", write_first)
+        monkeypatch.setattr(OpenFiles, "prepare", write_then)
+        program.capture()
+        program.capture()
+        assert program.content("file") is None
+        monkeypatch.setattr(OpenFiles, "finish", finish)
+        monkeypatch.setattr(OpenFiles, "prepare", prepare)
+        settle()
+        program.capture()
+        assert program.content("file") == path.read_bytes()
 
 
 def test_a_log_that_is_begun_anew_is_read_again(tmp_path: Path, between: Callable[..., None]) -> None:

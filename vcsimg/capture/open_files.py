@@ -154,6 +154,7 @@ class OpenFiles:
         self._outcomes: dict[Key, _Outcome] = {}
         self._stopped_at = 0
 
+        self._busy: dict[Key, Signature] = {}
         self._marks: set[bytes] = set()
         self._tables: Mapping[int, Iterable[Descriptor]] = {}
         self._room = 0
@@ -178,7 +179,9 @@ class OpenFiles:
                     self._learn_mounts(use)
         self._marks = set()
         for key, uses in found.items():
-            wanted = key not in self._mapped and self._kind(uses[0]) is not Kind.OTHER and not self._unwanted(uses)
+            # One that is written all the time, and too large for the stop, is not read in vain.
+            busy = self._busy.get(key, uses[0].signature) != uses[0].signature
+            wanted = not busy and key not in self._mapped and self._kind(uses[0]) is not Kind.OTHER and not self._unwanted(uses)
             if wanted:
                 known = self._known.get(key)
                 if known is None or not known.settled or known.signature != uses[0].signature:
@@ -186,7 +189,8 @@ class OpenFiles:
                 known.steady = _only_appended(uses)
                 if not known.settled or known.signature != uses[0].signature:
                     continue
-            self._marks.update(use.mark for use in uses)
+            if not busy:
+                self._marks.update(use.mark for use in uses)
 
     def secure(self, tables: Mapping[int, Iterable[Descriptor]], regions: Mapping[int, Sequence[Region]]) -> None:
         """While they are stopped. `tables`: descriptors by process; `regions`: those through which they write to files.
@@ -295,12 +299,14 @@ class OpenFiles:
         self._tables = {}
         for key in self._known.keys() - self._outcomes.keys():
             del self._known[key]
+        self._busy = {key: signature for key, signature in self._busy.items() if key in self._outcomes}
         for key, outcome in self._outcomes.items():
             if outcome.reason is None and not outcome.in_memory:
                 self._complete(outcome)
             if outcome.content is None:
                 self._known.pop(key, None)
             else:
+                self._busy.pop(key, None)
                 contents[outcome.content.sha256] = outcome.content
             if outcome.made_up or (outcome.reason is not None and not outcome.written):
                 continue
@@ -342,15 +348,19 @@ class OpenFiles:
             return None
         before = self._known.get(use.key)
         same = before.copy.keys if before is not None and before.signature == use.signature else None
-        steady = before is None or before.steady
+        growing = outcome.appended and (before is None or before.steady)
+        if not growing and _signature_now(use) != use.signature:
+            self._busy[use.key] = use.signature
+            outcome.fails("it was written while it was copied")
+            return None
         known = self._read(use, use.where.size)
         if known.reason:
             outcome.fails(known.reason)
             return None
         settled = use.where.ctime < self._stopped_at - _TICK
         unchanged = known.signature == use.signature and (settled or known.copy.keys == same)
-        extended = outcome.appended and steady and known.copy.size == use.where.size
-        if not (unchanged or extended):
+        if not unchanged and not (growing and known.copy.size == use.where.size):
+            self._busy[use.key] = use.signature
             outcome.fails("it was written while it was copied")
         return known
 
@@ -522,6 +532,14 @@ def _read_served(use: _Use, size: int) -> tuple[Signature, bytes, Signature]:
         before = _signature(fd)
         data = b"".join(bytes(part) for part in _parts(fd, min(size, before[0])))
         return before, data, _signature(fd)
+
+
+def _signature_now(use: _Use) -> Signature | None:
+    try:
+        with _opened(use) as fd:
+            return _signature(fd)
+    except OSError:
+        return None
 
 
 def _signature(fd: int) -> Signature:
