@@ -95,6 +95,7 @@ def test_calls_in_a_row(loop: bool, pipe: tuple[int, int], monkeypatch: pytest.M
         monkeypatch.setattr(kernel_calls, "loop", lambda: None)
     reading, writing = pipe
     assert call_in_a_row(writes(writing, 0xFFFFFFFF, writing)).tolist() == [1, -9, 1]
+    assert call_in_a_row(np.zeros((0, 7), np.uint64)).tolist() == []
     assert os.read(reading, 9) == b"ac"
 
 

@@ -64,7 +64,7 @@ _code: list[ctypes.c_char] = []
 
 @cache
 def loop() -> Callable[[int, int, int], None] | None:
-    """void loop(calls, results, count), arrays as above: makes the calls one after the other. None on another kind of processor, or where
+    """void loop(calls, results, count), arrays as above, of one call at least: makes the calls one after the other. None on another kind of processor, or where
     memory cannot be made executable (SELinux, execmem)."""
     if platform.machine() != "x86_64":
         return None
@@ -83,7 +83,7 @@ def call_in_a_row(calls: Calls) -> Results:
     """Many system calls in one step, 0.1 µs each and what they take: one alone costs 1 µs of Python. A signal can make one of them return EINTR."""
     results = np.zeros(len(calls), np.int64)
     function = loop()
-    if function is not None:
+    if len(calls) and function is not None:
         function(calls.ctypes.data, results.ctypes.data, len(calls))
         return results
     for index, (number, *arguments) in enumerate(calls.tolist()):
