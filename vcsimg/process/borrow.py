@@ -114,6 +114,7 @@ class Lender:
     def __init__(self) -> None:
         self._choice: Loan | str | None = None
         self.arena: Arena | None = None
+        self.lent: list[Borrowed] = []
 
     def reason(self, pid: int, threads: list[HeldThread], memory_fd: int) -> str | None:
         """Why no thread can be borrowed; None if one can."""
@@ -128,6 +129,12 @@ class Lender:
         if isinstance(choice, str):
             raise BorrowError(pid, f"no system call can be borrowed: {choice}")
         return Borrowed(pid, choice, memory_fd, self)
+
+    def take_back(self) -> None:
+        """End what is still borrowed, the last first: an exception can come when the end of a `with` block has not begun yet."""
+        for borrowed in reversed(self.lent.copy()):
+            with suppress(ProcessChanged):
+                borrowed.end()
 
 
 class Borrowed:
@@ -151,6 +158,7 @@ class Borrowed:
     def __enter__(self) -> Borrowed:
         try:
             with deferred():
+                self._lender.lent.append(self)
                 own, mask = self.thread.lend()
                 self._leave_sequence(own)
                 self._rest = self._prepare(own, mask)
@@ -163,6 +171,10 @@ class Borrowed:
                 self._give_back()
             raise
         return self
+
+    def end(self) -> None:
+        """Give the thread back, as the end of the block does. Nothing more happens when called again."""
+        self._end(False)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
@@ -297,6 +309,8 @@ class Borrowed:
             self._give_back()
 
     def _give_back(self) -> None:
+        if self in self._lender.lent:
+            self._lender.lent.remove(self)
         self.thread.take_back()
         self._set_options(stopping.OPTIONS)
         if self._saved is not None:

@@ -104,6 +104,7 @@ class HeldProcess:
             if self._counted and self.pid not in self._held and stopping.is_ours(self.pid):
                 # Another thread that we held has called exec since: it is the main one now.
                 self._held[self.pid] = HeldThread(self.pid, self.pid)
+            self._lender.take_back()
             if self._waits is not None:
                 for thread in self._threads:
                     self._waits.going_on(thread)
@@ -300,7 +301,11 @@ def hold_main_thread(pid: int, timeout: float = 5.0) -> Iterator[HeldProcess]:
             raise ProcessChanged(pid, "it called exec while it was being stopped") from None
         yield helds[0]
     finally:
-        _close(helds)
+        try:
+            _close(helds)
+        except BaseException:
+            _close(helds)  # for an exception that came before it had begun
+            raise
 
 
 @contextmanager
@@ -325,7 +330,11 @@ def _holding(pid: int, tree: bool, timeout: float, waits: WaitMemory | None) -> 
                 yield helds
                 return
         finally:
-            _close(helds)
+            try:
+                _close(helds)
+            except BaseException:
+                _close(helds)  # for an exception that came before it had begun
+                raise
         now = time.monotonic()
         if isinstance(failure, StopTimeout):
             if now >= deadline or ("vfork" in failure.state and now - started > _VFORK_SECONDS):
