@@ -21,6 +21,12 @@ TARGETS = Path(__file__).parent / "targets"
 _BUILD = Path(tempfile.gettempdir()) / f"vcsimg-test-targets-{os.getuid()}"
 
 
+for _number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+    # Whoever runs the tests may ignore signals (nohup, a shell's background jobs), and the programs here would inherit that.
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
+
+
 def compile_target(name: str, *flags: str) -> Path:
     """The program tests/targets/NAME.c, compiled once for each content and flags; world-readable, so that nobody can run it."""
     source = TARGETS / f"{name}.c"

@@ -133,6 +133,7 @@ def test_a_second_session_joins_the_first_one(engine: str, start: Start, tmp_pat
             assert_same(store.load(base).processes[0], truths[target.pid])
 
 
+@pytest.mark.parametrize("engine", ["wp", "cow"], indirect=True)
 @pytest.mark.parametrize("trouble", ["once", "disk full"])
 def test_capture_after_one_for_which_nothing_was_made_ready(
     trouble: str, engine: str, start: Start, tmp_path: Path, truths: dict[int, Any], monkeypatch: pytest.MonkeyPatch
