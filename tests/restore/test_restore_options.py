@@ -313,3 +313,23 @@ def test_the_first_process_of_a_pid_namespace(tmp_path: Path) -> None:
         process.kill()
     with Repository.open(tmp_path / "repository") as repository:
         assert revive(repository, commit).finish() == ("verified\n", 42)
+
+
+def test_variables_with_other_values(tmp_path: Path) -> None:
+    captured = capture([compile_target("restore_poke", "-g")], tmp_path)
+    captured.kill()
+    words = ["counter=-5", "color=GREEN", "point.x=0x10", "point.y=0.25", "greeting=hex:6166746572"]
+    done = run(captured, *(word for poke in words for word in ("--poke", poke)), text="\n")
+    assert (done.stdout, done.returncode) == ("-5 7 16 0.25 aftere\n", 42), done.stderr
+    for wrong, reason in (
+        ("nothing=1", "no variable nothing"),
+        ("counter=much", "much is no value for long"),
+        ("point=1", "only hex:BYTES"),
+        ("greeting=hex:" + 9 * "00", "it has 8 bytes, not 9"),
+        ("color=300000000000", "is no value for enum color"),
+    ):
+        done = run(captured, "--poke", wrong, text="\n")
+        assert done.returncode != 0
+        assert reason in done.stderr
+        assert "Traceback" not in done.stderr
+    captured.repository.close()

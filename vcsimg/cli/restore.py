@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vcsimg.cli.options import find_captures, json_option, repository_option
 from vcsimg.cli.output import stderr, stdout
 
+if TYPE_CHECKING:
+    from vcsimg.store import Repository
+    from vcsimg.symbols import Symbols
+
 _POKE = re.compile(r"(0x[0-9a-fA-F]+|[0-9]+)(?::([1248]))?=(?:(0x[0-9a-fA-F]+|-?[0-9]+)|hex:((?:[0-9a-fA-F]{2})+))\Z")
 
 
-class Poke(click.ParamType[tuple[int, bytes]]):
-    """ADDR=NUMBER (8 bytes, or ADDR:SIZE=NUMBER), or ADDR=hex:BYTES."""
+class Poke(click.ParamType[tuple[int | str, bytes | str]]):
+    """ADDR=NUMBER (8 bytes, or ADDR:SIZE=NUMBER), or ADDR=hex:BYTES; or VARIABLE=VALUE, both as they are."""
 
     name = "poke"
 
     def convert(
-        self, value: str | tuple[int, bytes], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, bytes]:
+        self, value: str | tuple[int | str, bytes | str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int | str, bytes | str]:
         if isinstance(value, tuple):
             return value
         found = _POKE.match(value)
         if found is None:
-            self.fail(f"{value!r} is not ADDR=NUMBER, ADDR:SIZE=NUMBER or ADDR=hex:BYTES", param, ctx)
+            variable, equals, text = value.partition("=")
+            if not equals or not text or not re.match(r"[^\d\s]", variable):
+                self.fail(f"{value!r} is not ADDR=NUMBER, ADDR:SIZE=NUMBER, ADDR=hex:BYTES or VARIABLE=VALUE", param, ctx)
+            return variable, text
         address = int(found[1], 0)
         if found[4] is not None:
             return address, bytes.fromhex(found[4])
@@ -36,6 +45,26 @@ class Poke(click.ParamType[tuple[int, bytes]]):
         if not -(1 << 8 * size - 1) <= number < 1 << 8 * size:
             self.fail(f"{number} does not fit into {size} bytes", param, ctx)
         return address, (number % (1 << 8 * size)).to_bytes(size, "little")
+
+
+def _pokes(repository: Repository, revision: str, pokes: Iterable[tuple[int | str, bytes | str]]) -> dict[int, bytes]:
+    """What is to be written where. Variables are those of the root process."""
+    found: dict[int, bytes] = {}
+    symbols: Symbols | None = None
+    for place, value in pokes:
+        if isinstance(place, int):
+            assert isinstance(value, bytes)
+            found[place] = value
+            continue
+        if symbols is None:
+            from vcsimg.symbols import Symbols
+
+            snapshot = repository.load(repository.resolve(revision))
+            symbols = Symbols(snapshot, snapshot.processes[0])
+        assert isinstance(value, str)
+        address, data = symbols.encode(place, value)
+        found[address] = data
+    return found
 
 
 @click.command()
@@ -67,7 +96,14 @@ class Poke(click.ParamType[tuple[int, bytes]]):
     help="Pipes and sockets to processes that are not in the capture: refuse, or close the other end.",
 )
 @click.option("--incomplete", is_flag=True, help="Also a process of which much could not be read, or that was in other namespaces.")
-@click.option("--poke", "pokes", type=Poke(), multiple=True, metavar="ADDR=VALUE", help="Write a value into its memory first.")
+@click.option(
+    "--poke",
+    "pokes",
+    type=Poke(),
+    multiple=True,
+    metavar="PLACE=VALUE",
+    help="Write a value into its memory first: PLACE is an address or a variable.",
+)
 @click.option("--host-pids", is_flag=True, help="In no namespaces of its own: its pids must be free (needs privilege).")
 @repository_option
 @json_option("One JSON document when it runs: pid, branch, notes.")
@@ -82,7 +118,7 @@ def restore(
     tcp: str,
     outside: str,
     incomplete: bool,
-    pokes: tuple[tuple[int, bytes], ...],
+    pokes: tuple[tuple[int | str, bytes | str], ...],
     host_pids: bool,
     repo: Path | None,
     as_json: bool,
@@ -106,7 +142,7 @@ def restore(
             outside=outside,
             incomplete=incomplete,
             attended=not detach,
-            pokes=dict(pokes),
+            pokes=_pokes(repository, revision, pokes),
             stopped=stopped,
             host_pids=host_pids,
         )

@@ -97,6 +97,36 @@ class Symbols:
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise SymbolError(expression, str(error)) from None
 
+    def encode(self, expression: str, value: str) -> tuple[int, bytes]:
+        """Where a variable lies, and the bytes of it with another value: a number, the name of an enumerator, or hex:BYTES for its beginning.
+        Raises SymbolError, AccessError."""
+        place = self.variable(expression)
+        if place.address is None or not place.size:
+            raise SymbolError(expression, "it lies nowhere in memory")
+        try:
+            if value.startswith("hex:"):
+                data = bytes.fromhex(value.removeprefix("hex:"))
+            else:
+                data = self._bytes_of(self._evaluate(expression, syntax.parse(expression)).type_, value, place.size)
+        except (ValueError, OverflowError) as error:
+            raise SymbolError(expression, f"{value} is no value for {place.type}: {error}") from None
+        if len(data) > place.size:
+            raise SymbolError(expression, f"it has {place.size} bytes, not {len(data)}")
+        return place.address, data
+
+    def _bytes_of(self, type_: Any, value: str, size: int) -> bytes:
+        kinds = self._drgn.TypeKind
+        while type_.kind == kinds.TYPEDEF:
+            type_ = type_.type
+        if type_.kind == kinds.FLOAT:
+            found: bytes = self._drgn.Object(self.program, type_, float(value)).to_bytes_()
+            return found
+        if type_.kind not in (kinds.INT, kinds.BOOL, kinds.POINTER, kinds.ENUM):
+            raise ValueError("only hex:BYTES can be written there")
+        names = {each.name: each.value for each in type_.enumerators or ()} if type_.kind == kinds.ENUM else {}
+        number = names[value] if value in names else int(value, 0)
+        return number.to_bytes(size, "little", signed=number < 0)
+
     def stacks(self) -> list[Stack]:
         """The calls of every thread, in order of tid. A stack that cannot be unwound further ends there."""
         threads = sorted(self.program.threads(), key=lambda thread: thread.tid)
