@@ -24,7 +24,7 @@ _BUILD = Path(tempfile.gettempdir()) / f"vcsimg-test-targets-{os.getuid()}"
 for _number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
     # Whoever runs the tests may ignore signals (nohup, a shell's background jobs), and the programs here would inherit that.
     if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, signal.SIG_DFL)
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
 def compile_target(name: str, *flags: str) -> Path:

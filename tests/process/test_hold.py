@@ -15,7 +15,7 @@ from tests.process.helpers import Start, asleep, possessions, ready, state, trac
 from vcsimg.errors import AlreadyTraced, ProcessChanged
 from vcsimg.kernel.syscalls import NR
 from vcsimg.kernel.x86_64 import REGISTERS
-from vcsimg.process import hold
+from vcsimg.process import deferred, hold
 
 
 def test_held_process_is_stopped_and_runs_on_afterwards(start: Start) -> None:
@@ -232,6 +232,24 @@ def test_held_process_cannot_be_held_again(start: Start) -> None:
         assert caught.value.tracer == os.getpid()
         assert held.threads[0].registers()
     assert tracers(target.pid) == {0}
+
+
+def test_signals_are_deferred_also_after_a_time_without_handlers() -> None:
+    arrived = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        with deferred():
+            pass
+        signal.signal(signal.SIGTERM, lambda *_: arrived.append(1))
+        with deferred():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert arrived == []
+        assert arrived == [1]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Interruption(Exception):

@@ -37,7 +37,8 @@ def test_under_a_filter_calls_are_borrowed_by_the_privileged_and_what_is_missing
     state = read_state(target.pid)
 
     if os.geteuid() == 0:
-        assert [handler.signal for handler in every(state, Handler)] == [signal.SIGUSR1]
+        signals = {handler.signal for handler in every(state, Handler)}
+        assert signals - {32, 33} == {signal.SIGUSR1}, "32 and 33 are the C library's"
         assert not {"interval timers", "borrowed system calls"} & set(unsaved(state))
         still_well(target)
         return

@@ -26,10 +26,11 @@ class deferred:
         global _inside
         self._handlers: list[tuple[int, Any]] = []
         self._arrived: list[tuple[int, FrameType | None]] = []
+        self._outermost = False
         if _inside or threading.current_thread() is not threading.main_thread():
             return
         try:
-            _inside = True
+            self._outermost = _inside = True
             for number in _SIGNALS:
                 handler = getsignal(number)
                 if callable(handler):
@@ -40,7 +41,7 @@ class deferred:
             raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._handlers:
+        if self._outermost:
             self._restore()
             handlers = dict(self._handlers)
             for number, frame in self._arrived:
