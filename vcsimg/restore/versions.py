@@ -414,10 +414,31 @@ class _Replacement(_Action):
         super().clear()
 
 
-class _InPlace(_Action):
-    """The file itself is written to."""
+class _Overwriting(_Action):
+    """The file itself is changed; what it loses is kept beside it."""
 
     _kept = ""
+
+    def _put_back(self, start: int, *, whole: bool) -> None:
+        """What was kept stands at `start` again; `whole`: and is the end of the file. Nothing happens when nothing was kept."""
+        if not self._kept:
+            return
+        kept = os.open(self._kept, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+        try:
+            fd = self._present(os.O_WRONLY)
+            try:
+                _copy(kept, 0, fd, start)
+                if whole:
+                    os.ftruncate(fd, start + os.fstat(kept).st_size)
+            finally:
+                os.close(fd)
+        finally:
+            os.close(kept)
+        os.unlink(self._kept, dir_fd=self._folder)
+
+
+class _InPlace(_Overwriting):
+    """It is written anew."""
 
     def commit(self) -> str:
         fd = self._present(os.O_RDWR)
@@ -431,25 +452,11 @@ class _InPlace(_Action):
         return self._note(self._kept)
 
     def undo(self) -> None:
-        if not self._kept:
-            return
-        kept = os.open(self._kept, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
-        try:
-            fd = self._present(os.O_WRONLY)
-            try:
-                _copy(kept, 0, fd, 0)
-                os.ftruncate(fd, os.fstat(kept).st_size)
-            finally:
-                os.close(fd)
-        finally:
-            os.close(kept)
-        os.unlink(self._kept, dir_fd=self._folder)
+        self._put_back(0, whole=True)
 
 
-class _Cut(_Action):
+class _Cut(_Overwriting):
     """What was appended is cut off: its beginning is not in the image, and taken for unchanged."""
-
-    _kept = ""
 
     def commit(self) -> str:
         size = self.version.size or 0
@@ -464,18 +471,7 @@ class _Cut(_Action):
         return f"{self.version.what} {self._said}: what was appended is cut off, and kept in {kept}"
 
     def undo(self) -> None:
-        if not self._kept:
-            return
-        kept = os.open(self._kept, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
-        try:
-            fd = self._present(os.O_WRONLY)
-            try:
-                _copy(kept, 0, fd, self.version.size or 0)
-            finally:
-                os.close(fd)
-        finally:
-            os.close(kept)
-        os.unlink(self._kept, dir_fd=self._folder)
+        self._put_back(self.version.size or 0, whole=False)
 
 
 def _nothing(offset: int, length: int) -> bytes:
