@@ -1,4 +1,4 @@
-"""Real git servers on loopback: smart HTTP (git http-backend), git's own protocol (git daemon), ssh (an sshd of our own)."""
+"""Real git servers on loopback: smart HTTP (git http-backend), git's own protocol (git daemon), ssh (a server of our own)."""
 
 from __future__ import annotations
 
@@ -97,30 +97,46 @@ def git_daemon(repository: Path) -> Iterator[str]:
 
 
 @contextmanager
-def ssh_server(repository: Path, scratch: Path) -> Iterator[tuple[str, Path]]:
-    """An sshd with keys and settings of its own, for whoever runs the tests.
+def ssh_server(name: str, repository: Path, scratch: Path) -> Iterator[tuple[str, Path]]:
+    """An ssh server with keys and settings of its own, for whoever runs the tests: "sshd" (OpenSSH's) or "dropbear".
 
     Gives the repository's URL, and a folder with a client's key `id` and `known_hosts`: see `ssh_command`.
     """
-    program = shutil.which("sshd") or "/usr/sbin/sshd"
-    if not Path(program).exists() or not shutil.which("ssh"):
-        pytest.skip("sshd (openssh-server) is not installed")
+    if not shutil.which("ssh"):
+        pytest.skip("ssh (openssh-client) is not installed")
+    scratch.mkdir(mode=0o700)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", scratch / "id"], check=True)
+    port = _free_port()
     user = pwd.getpwuid(os.getuid())
+    command, environment, public = {"sshd": _sshd, "dropbear": _dropbear}[name](scratch, port, user)
+    (scratch / "known_hosts").write_text(f"[127.0.0.1]:{port} {public}")
+    with (scratch / "log").open("w") as log:
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env=environment)
+    try:
+        wait_for(lambda: _answers(port) or server.poll() is not None)
+        if server.poll() is not None:
+            pytest.skip(f"{command[0]} does not start here: {(scratch / 'log').read_text()[-200:]}")
+        yield f"ssh://{user.pw_name}@127.0.0.1:{port}{repository}", scratch
+    finally:
+        server.terminate()
+        server.wait()
+
+
+Server = tuple[list[str | Path], dict[str, str], str]
+"""The command line of an ssh server, its environment, and the public key of the host."""
+
+
+def _sshd(scratch: Path, port: int, user: pwd.struct_passwd) -> Server:
     if Path(user.pw_shell).name in ("nologin", "false"):
         pytest.skip(f"user {user.pw_name} cannot log in")
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd(8): its empty folder for privilege separation
-    scratch.mkdir()
-    for name in ("host", "id"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", scratch / name], check=True)
-    shutil.copyfile(scratch / "id.pub", scratch / "authorized")
-    port = _free_port()
-    (scratch / "known_hosts").write_text(f"[127.0.0.1]:{port} {(scratch / 'host.pub').read_text()}")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", scratch / "host"], check=True)
     settings = {
         "Port": port,
         "ListenAddress": "127.0.0.1",
         "HostKey": scratch / "host",
-        "AuthorizedKeysFile": scratch / "authorized",
+        "AuthorizedKeysFile": scratch / "id.pub",
         "PidFile": "none",
         "StrictModes": "no",
         "UsePAM": "no",
@@ -131,16 +147,32 @@ def ssh_server(repository: Path, scratch: Path) -> Iterator[tuple[str, Path]]:
     }
     config = scratch / "sshd_config"
     config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-    with (scratch / "log").open("w") as log:
-        server = subprocess.Popen([program, "-D", "-e", "-f", config], stdin=subprocess.DEVNULL, stderr=log)
-    try:
-        wait_for(lambda: _answers(port) or server.poll() is not None)
-        if server.poll() is not None:
-            pytest.skip(f"sshd does not start here: {(scratch / 'log').read_text()[-200:]}")
-        yield f"ssh://{user.pw_name}@127.0.0.1:{port}{repository}", scratch
-    finally:
-        server.terminate()
-        server.wait()
+    return [_server("sshd"), "-D", "-e", "-f", config], dict(os.environ), (scratch / "host.pub").read_text()
+
+
+def _dropbear(scratch: Path, port: int, user: pwd.struct_passwd) -> Server:
+    """dropbear reads ~/.ssh/authorized_keys and nothing else, so nss_wrapper(1) tells it of another home."""
+    wrapper = next(iter(Path("/usr/lib").glob("*/libnss_wrapper.so")), None)
+    if not _server("dropbear") or wrapper is None:
+        pytest.skip("dropbear-bin and libnss-wrapper are not installed")
+    home = scratch / "home"
+    home.mkdir(mode=0o700)
+    (home / ".ssh").mkdir(mode=0o700)
+    keys = home / ".ssh" / "authorized_keys"
+    shutil.copyfile(scratch / "id.pub", keys)
+    keys.chmod(0o600)
+    (scratch / "passwd").write_text(f"{user.pw_name}:x:{user.pw_uid}:{user.pw_gid}::{home}:/bin/sh\n")
+    (scratch / "group").write_text(f"{user.pw_name}:x:{user.pw_gid}:\n")
+    made = subprocess.run(["dropbearkey", "-t", "ed25519", "-f", scratch / "host"], check=True, capture_output=True, text=True)
+    public = next(line for line in made.stdout.splitlines() if line.startswith("ssh-ed25519 "))
+    told = {"LD_PRELOAD": wrapper, "NSS_WRAPPER_PASSWD": scratch / "passwd", "NSS_WRAPPER_GROUP": scratch / "group"}
+    command = [_server("dropbear"), "-F", "-E", "-s", "-j", "-k", "-p", f"127.0.0.1:{port}", "-r", scratch / "host"]
+    return [*command, "-P", scratch / "pid"], {**os.environ, **{name: str(path) for name, path in told.items()}}, public + "\n"
+
+
+def _server(name: str) -> str:
+    """A server's program; empty if it is not installed. It lies where ordinary users do not look."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin") or ""
 
 
 def ssh_command(folder: Path) -> str:
@@ -158,3 +190,7 @@ def _free_port() -> int:
 def _answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+SSH_SERVERS = [name for name in ("sshd", "dropbear") if _server(name)] or ["dropbear"]
+"""Those that are installed. The set-up installs dropbear, which comes without a service, and leaves it to others to want an sshd."""

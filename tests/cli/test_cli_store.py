@@ -13,7 +13,7 @@ import pytest
 from tests.cli.conftest import Cli
 from tests.cli.test_cli_terminal import Terminal
 from tests.conftest import Target, compile_target
-from tests.servers import git_daemon, http_server, ssh_command, ssh_server
+from tests.servers import SSH_SERVERS, git_daemon, http_server, ssh_command, ssh_server
 
 Start = Callable[..., Target]
 
@@ -238,14 +238,16 @@ def _over_ssh(history: Cli, client: Cli, folder: Path, url: str, keys: Path) -> 
     )
 
 
-def test_over_ssh(history: Cli, tmp_path: Path) -> None:
-    with ssh_server(history.repo, tmp_path / "ssh") as (url, keys):
+@pytest.mark.parametrize("server", SSH_SERVERS)
+def test_over_ssh(server: str, history: Cli, tmp_path: Path) -> None:
+    with ssh_server(server, history.repo, tmp_path / "ssh") as (url, keys):
         _over_ssh(history, history, tmp_path, url, keys)
 
 
-def test_over_ssh_as_an_ordinary_user(history: Cli, cli_of_nobody: Cli, tmp_path: Path) -> None:
+@pytest.mark.parametrize("server", SSH_SERVERS)
+def test_over_ssh_as_an_ordinary_user(server: str, history: Cli, cli_of_nobody: Cli, tmp_path: Path) -> None:
     """The client is an ordinary user, and logs in on the server as another."""
-    with ssh_server(history.repo, tmp_path / "ssh") as (url, keys):
+    with ssh_server(server, history.repo, tmp_path / "ssh") as (url, keys):
         mine = cli_of_nobody.folder / "keys"
         mine.mkdir()
         for name in ("id", "known_hosts"):
