@@ -664,3 +664,42 @@ CASE(mem_fills_address_space) {
     restored();
     for (int i = 0; i < n; i++) CHECK(!p[i][12345]);
 }
+
+static int policy(void *at, unsigned long *nodes) {
+    int mode = -1;
+    unsigned long found[16] = {0};
+    CHECK(syscall(SYS_get_mempolicy, &mode, found, 1024, at, 2 /* MPOL_F_ADDR */) == 0);
+    *nodes = found[0];
+    return mode;
+}
+CASE(mem_policies) {
+    unsigned long node = 1, nodes;
+    char *p = map(12 << 12, RW, ANON), *s = map(4 << 12, RW, MAP_SHARED | MAP_ANONYMOUS);
+    p[0] = 1;
+    int has = syscall(SYS_mbind, p + (4 << 12), 4 << 12, 2 /* MPOL_BIND */, &node, 64, 0) == 0; /* a kernel may have no NUMA */
+    if (has) {
+        CHECK(syscall(SYS_mbind, p + (8 << 12), 4 << 12, 3 /* MPOL_INTERLEAVE */ | 1 << 15 /* MPOL_F_STATIC_NODES */, &node, 64, 0) == 0);
+        CHECK(syscall(SYS_mbind, s, 4 << 12, 1 /* MPOL_PREFERRED */, &node, 64, 0) == 0);
+    }
+    p[5 << 12] = 2;
+    s[0] = 3;
+    restored();
+    CHECK(p[0] == 1 && p[5 << 12] == 2 && s[0] == 3);
+    if (!has) return;
+    CHECK(policy(p, &nodes) == 0);
+    CHECK(policy(p + (4 << 12), &nodes) == 2 && nodes == 1);
+    CHECK(policy(p + (7 << 12), &nodes) == 2 && nodes == 1);
+    CHECK(policy(p + (8 << 12), &nodes) == (3 | 1 << 15) && nodes == 1);
+    CHECK(policy(s, &nodes) == 1 && nodes == 1);
+}
+
+CASE(mem_policies_under_that_of_the_thread) { /* the kernel lists regions without a policy of their own with that of the thread */
+    unsigned long node = 1, nodes;
+    char *p = map(8 << 12, RW, ANON);
+    int has = syscall(SYS_mbind, p, 4 << 12, 4 /* MPOL_LOCAL */, 0, 0, 0) == 0;
+    if (has) CHECK(syscall(SYS_set_mempolicy, 2 /* MPOL_BIND */, &node, 64) == 0);
+    restored();
+    if (!has) return;
+    CHECK(policy(p, &nodes) == 4 && nodes == 0);
+    CHECK(policy(p + (4 << 12), &nodes) == 0);
+}

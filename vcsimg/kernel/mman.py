@@ -1,4 +1,4 @@
-"""mmap(2), madvise(2), mlock2(2): numbers of x86-64 (asm-generic/mman-common.h, linux/mman.h)."""
+"""mmap(2), madvise(2), mlock2(2), get_mempolicy(2): numbers of x86-64 (asm-generic/mman-common.h, linux/mman.h, linux/mempolicy.h)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ MREMAP_FIXED = 2
 
 MLOCK_ONFAULT = 1
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
+
+MPOL_DEFAULT = 0
+MPOL_F_ADDR = 2
 
 MADV_RANDOM = 1
 MADV_SEQUENTIAL = 2

@@ -34,6 +34,7 @@ from vcsimg.restore.locks import restore_locks
 from vcsimg.restore.mapped import MappedFiles
 from vcsimg.restore.memory import MemoryRestorer
 from vcsimg.restore.objects import Objects
+from vcsimg.restore.policies import restore_policies
 from vcsimg.restore.ptys import Pty, Ptys
 from vcsimg.restore.sessions import Controls, control_of
 from vcsimg.restore.signals import queue_signals, queue_traps, restore_handlers, trap_handler
@@ -154,6 +155,7 @@ class _Run:
             make_way(skeleton)
             self._memory.map(skeleton)
             restore_vdso(skeleton)
+            restore_policies(skeleton, context.notes)
             fill(skeleton)
             restore_bounds(skeleton, self._space.transport, self._files, context.notes)
             self._memory.advise(skeleton)

@@ -24,20 +24,20 @@ class GuardsReader:
         self._maps = b""
         self._found: list[tuple[int, int]] = []
 
-    def prepare(self, proc: ProcDirectory, pid: int) -> None:
-        """While it runs."""
+    def prepare(self, proc: ProcDirectory, pid: int) -> bytes:
+        """While it runs. Returns its map, as /proc has it."""
         maps = proc.try_read("maps") or b""
         if not maps:
             with suppress(OSError):
                 pid = procfs.speaker(pid)
                 maps = procfs.read(pid, "maps")
         if maps == self._maps:
-            return
+            return maps
         self._maps, self._found = maps, []
         try:
             fd = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return
+            return maps
         try:
             found = pagemap.scan(fd, 0, _END, allof=pagemap.GUARD, returned=pagemap.GUARD)
             self._found = [(int(start), int(end)) for start, end, _ in found]
@@ -45,6 +45,7 @@ class GuardsReader:
             pass  # a kernel that does not tell (before 6.16), or has no guards
         finally:
             os.close(fd)
+        return maps
 
     def finish(self, report: Report) -> None:
         """Write them into section status."""

@@ -22,6 +22,7 @@ from vcsimg.capture.state.own import Own
 from vcsimg.capture.state.owners import OwnerProbe
 from vcsimg.capture.state.pipes import PipeProbe
 from vcsimg.capture.state.places import PlacesReader
+from vcsimg.capture.state.policies import PoliciesReader
 from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.capture.state.program import ProgramReader
 from vcsimg.capture.state.queues import MessageQueueProbe
@@ -80,6 +81,7 @@ class StateReader:
         self._threads = ThreadsReader()
         self._control = ControlReader()
         self._guards = GuardsReader()
+        self._policies = PoliciesReader()
         self._trouble: str | None = None
         self._mounts = MountsReader()
         self._descriptors = DescriptorsReader(
@@ -108,7 +110,7 @@ class StateReader:
         """While the process runs: what may be learnt, or made ready, early."""
         self._places.prepare()
         self._threads.prepare(self._proc)
-        self._guards.prepare(self._proc, self.pid)
+        self._policies.prepare(self.pid, self._guards.prepare(self._proc, self.pid))
         self._borrowings = self._plan()
 
     def rehearse(self) -> None:
@@ -142,6 +144,7 @@ class StateReader:
         self._signals.ask(ask)
         self._places.ask(ask)
         self._hidden.ask(ask)
+        self._policies.ask(ask)
         self._own = Own.ask(ask)
         ask.make_table()
         return ask
@@ -220,6 +223,7 @@ class StateReader:
         report = Report()
         self._status.finish(report)
         self._guards.finish(report)
+        self._policies.finish(report)
         self._program.finish(report)
         self._places.finish(report)
         self._hidden.finish(report, same_users=not self._places.differs("user"))

@@ -37,6 +37,7 @@ SECTIONS: Mapping[str, tuple[type[Item], ...]] = {
         status.MemoryBounds,
         status.Settings,
         status.Guard,
+        status.RegionPolicy,
     ),
     "auxv": (program.AuxvEntry,),
     "cmdline": (program.Argument,),

@@ -115,3 +115,13 @@ class Guard(Item, kind="guard"):
 
     start: Hex
     end: Hex
+
+
+@dataclass(frozen=True, slots=True)
+class RegionPolicy(Item, kind="region_policy"):
+    """mbind(2) of [start, end): MPOL_* with its flags, and the NUMA nodes as bits; when it is not the default."""
+
+    start: Hex
+    end: Hex
+    mode: Hex
+    nodes: Hex
