@@ -336,3 +336,22 @@ CASE(proc_host_name) {
     restored();
     CHECK(gethostname(name, sizeof name) == 0 && !strcmp(name, "elsewhere") && getdomainname(name, sizeof name) == 0 && !strcmp(name, "domain"));
 }
+
+static int autogroup_nice(void) { /* -100: a kernel without autogroups */
+    int nice = -100;
+    FILE *f = fopen("/proc/self/autogroup", "r");
+    if (f) { if (fscanf(f, "/autogroup-%*d nice %d", &nice) != 1) nice = -100; fclose(f); }
+    return nice;
+}
+CASE(proc_autogroup_nice) {
+    CHECK(setsid() > 0);
+    int fd = -1, before = autogroup_nice();
+    if (before != -100) {
+        CHECK((fd = open("/proc/self/autogroup", O_WRONLY)) >= 0);
+        while (write(fd, "7", 1) != 1) { CHECK(errno == EAGAIN); usleep(20000); } /* all users together may do it ten times a second */
+        close(fd);
+        CHECK(autogroup_nice() == 7);
+    }
+    restored();
+    CHECK(fd < 0 || autogroup_nice() == 7);
+}

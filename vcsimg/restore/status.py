@@ -11,7 +11,7 @@ from vcsimg.image.sections.program import ResourceLimit
 from vcsimg.image.sections.status import Credentials, Directory, Identity, Security, Settings
 from vcsimg.image.sections.thread import ThreadSettings
 from vcsimg.image.snapshot import Thread
-from vcsimg.kernel import mman
+from vcsimg.kernel import autogroup, mman
 from vcsimg.kernel import prctl_set as prctl
 from vcsimg.kernel.syscalls import NR
 from vcsimg.restore.context import Context
@@ -87,6 +87,23 @@ def restore_settings(skeleton: Skeleton, context: Context) -> None:
             _write_setting(skeleton, context, "coredump_filter", hex(settings.coredump_filter))
         if settings.oom_score_adj is not None:
             _write_setting(skeleton, context, "oom_score_adj", str(settings.oom_score_adj))
+        if settings.autogroup_nice:
+            _set_autogroup(skeleton, context, settings.autogroup_nice)
+
+
+def _set_autogroup(skeleton: Skeleton, context: Context, nice: int) -> None:
+    """Of its session: the first process of that does it for all."""
+    what = f"process {skeleton.pid}: the autogroup of its session has not the nice value {nice}"
+    try:
+        group = autogroup.of(skeleton.tid)
+        if group is None:
+            context.notes.append(f"{what}: this kernel has none")
+        elif group == autogroup.of(os.getpid()):
+            context.notes.append(f"{what}: that is the session of vcsimg")
+        elif group[1] != nice:
+            autogroup.set_nice(skeleton.tid, nice)
+    except OSError as error:
+        context.notes.append(f"{what}: {error.strerror}")
 
 
 def _write_setting(skeleton: Skeleton, context: Context, name: str, value: str) -> None:

@@ -12,7 +12,19 @@ _CHUNK = 1 << 16
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 _LASTING = frozenset(
-    ("stat", "status", "personality", "attr/current", "loginuid", "oom_score_adj", "coredump_filter", "limits", "cgroup", "cmdline")
+    (
+        "stat",
+        "status",
+        "personality",
+        "attr/current",
+        "loginuid",
+        "oom_score_adj",
+        "coredump_filter",
+        "limits",
+        "cgroup",
+        "cmdline",
+        "autogroup",
+    )
 )
 """Files that speak of the task at the time they are read, not at the time they were opened, as those of its memory do (auxv, maps)."""
 _MOST = 256

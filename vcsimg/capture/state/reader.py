@@ -109,6 +109,7 @@ class StateReader:
     def prepare(self) -> None:
         """While the process runs: what may be learnt, or made ready, early."""
         self._places.prepare()
+        self._status.prepare(self._proc)
         self._threads.prepare(self._proc)
         self._policies.prepare(self.pid, self._guards.prepare(self._proc, self.pid))
         self._borrowings = self._plan()

@@ -11,7 +11,7 @@ from vcsimg.capture.state.paths import Link
 from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections.status import Command, Credentials, Directory, Identity, MemoryBounds, Security, Settings
-from vcsimg.kernel import prctl
+from vcsimg.kernel import autogroup, prctl
 from vcsimg.kernel.procfs import Stat, parse_stat, parse_status
 from vcsimg.kernel.syscalls import NR
 
@@ -57,6 +57,10 @@ def _locked(status: bytes) -> int:
 
 class StatusReader:
     """Reads it for one process."""
+
+    def prepare(self, proc: ProcDirectory) -> None:
+        """While it runs: what belongs to its session more than to itself."""
+        self._autogroup = proc.try_read_at_once("autogroup")
 
     def ask(self, ask: Borrowings) -> None:
         """Note what only the process itself can tell."""
@@ -180,6 +184,7 @@ class StatusReader:
         merge = self._value("memory_merge")
         subreaper = self._word("subreaper")
         registered = self._membarrier.result
+        group = autogroup.parse_nice(self._autogroup or b"")
         return Settings(
             oom_score_adj=int(self._oom) if self._oom else None,
             coredump_filter=int(self._dump, 16) if self._dump else None,
@@ -191,6 +196,7 @@ class StatusReader:
             mce_kill=self._value("mce_kill"),
             membarrier=registered if registered is not None and registered > 0 else None,
             lock_future=self.lock_future or None,
+            autogroup_nice=(group[1] or None) if group is not None else None,
         )
 
     def _value(self, name: str) -> int | None:

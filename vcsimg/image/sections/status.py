@@ -107,6 +107,7 @@ class Settings(Item, kind="settings"):
     mce_kill: int | None
     membarrier: Hex | None = None
     lock_future: bool | None = None
+    autogroup_nice: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
