@@ -13,7 +13,7 @@ from vcsimg.store.identity import identity
 from vcsimg.store.layout import file_path
 from vcsimg.store.objects import COMMIT, Oid, format_commit
 from vcsimg.store.opened import Opened
-from vcsimg.store.pack import PackWriter
+from vcsimg.store.packseries import PackSeries
 from vcsimg.store.writer import Writer
 
 _TIPS_SEARCHED = 64
@@ -64,10 +64,10 @@ class Committer:
             leftovers.remove(self._path)
         self._keep_packs_few()
         writer = self._writer(branch, parents[0] if parents else None)
-        pack = PackWriter(self._opened.pack_directory, work, sync=self._sync)
+        pack = PackSeries(self._opened.pack_directory, work, sync=self._sync)
         try:
             commit = self._write(writer, pack, snapshot, parents, text)
-            keep = pack.finish()
+            keeps = pack.finish()
             refs.move(self._opened.git, self._path, branch, old, commit, sync=self._sync)
         except BaseException:
             if refs.tip(self._opened.git, branch) == old:
@@ -75,11 +75,11 @@ class Committer:
             writer.close()
             self._writers.pop(branch, None)
             raise
-        if keep is not None:
+        for keep in keeps:
             keep.unlink(missing_ok=True)
         writer.tip = commit
         self.commits += 1
-        self.bytes_written += pack.size if keep is not None else 0
+        self.bytes_written += pack.size if keeps else 0
         return commit
 
     def _keep_packs_few(self) -> None:
@@ -104,7 +104,7 @@ class Committer:
             self._packs = names
         self._packs |= names
 
-    def _write(self, writer: Writer, pack: PackWriter, snapshot: Snapshot, parents: Sequence[str], text: str) -> str:
+    def _write(self, writer: Writer, pack: PackSeries, snapshot: Snapshot, parents: Sequence[str], text: str) -> str:
         tree, counts = writer.write(snapshot, pack, self._find_file)
         facts = snapshot.facts
         if facts is not None:

@@ -26,7 +26,7 @@ from vcsimg.store.files import FileWriter
 from vcsimg.store.layout import DEPTH, FORMAT_TEXT, file_path, is_section, piece_number, piece_path
 from vcsimg.store.load import Loader
 from vcsimg.store.objects import BLOB, TREE, Entry, Objects, Oid, object_id
-from vcsimg.store.pack import PackWriter
+from vcsimg.store.packseries import PackSeries
 from vcsimg.store.pieces import Chain, Encoded, Encoder
 from vcsimg.store.tree import TreeEditor
 
@@ -78,7 +78,7 @@ class Writer:
             self._pool.shutdown()
             self._pool = None
 
-    def write(self, snapshot: Snapshot, pack: PackWriter, find_file: FindFile) -> tuple[Oid, Counts]:
+    def write(self, snapshot: Snapshot, pack: PackSeries, find_file: FindFile) -> tuple[Oid, Counts]:
         """Add the objects of a capture to a pack. Returns the id of its tree. Raises DamagedImage, HostileImage."""
         counts = Counts()
         if self._root is not None:
@@ -107,7 +107,7 @@ class Writer:
 
     # Text
 
-    def _put(self, pack: PackWriter, path: tuple[str, ...], data: bytes) -> None:
+    def _put(self, pack: PackSeries, path: tuple[str, ...], data: bytes) -> None:
         data = self._objects.seal(data)
         oid = object_id(BLOB, data)
         old = self._tree.get(path)
@@ -120,7 +120,7 @@ class Writer:
         for known in [known for known in self._text if known[: len(path)] == path]:
             del self._text[known]
 
-    def _text_file(self, pack: PackWriter, path: tuple[str, ...], value: _T, form: Callable[[_T], bytes]) -> None:
+    def _text_file(self, pack: PackSeries, path: tuple[str, ...], value: _T, form: Callable[[_T], bytes]) -> None:
         """A file of text: formatted only when its value differs from the one written last; absent when it is empty."""
         if path in self._text and self._text[path] == value:
             return
@@ -131,7 +131,7 @@ class Writer:
             self._tree.remove(path)
         self._text[path] = value
 
-    def _process(self, process: Process, pack: PackWriter) -> None:
+    def _process(self, process: Process, pack: PackSeries) -> None:
         base = ("proc", str(process.pid))
         self._text_file(pack, (*base, "mapped"), process.mapped, text.format_mapped)
         self._text_file(pack, (*base, "unreadable"), process.unreadable, text.format_unreadable)
@@ -149,7 +149,7 @@ class Writer:
             if name not in names:
                 self._remove((*path, name))
 
-    def _map(self, pid: int, regions: RegionMap, pack: PackWriter) -> None:
+    def _map(self, pid: int, regions: RegionMap, pack: PackSeries) -> None:
         base = ("proc", str(pid), "map")
         files = format_map(regions)
         for name, data in files.items():
@@ -158,7 +158,7 @@ class Writer:
 
     # Memory
 
-    def _memory(self, process: Process, pack: PackWriter, counts: Counts, *, whole: bool) -> None:
+    def _memory(self, process: Process, pack: PackSeries, counts: Counts, *, whole: bool) -> None:
         pid = process.pid
         before = self._old_regions(pid)
         encoder = Encoder(self._objects, process.regions, f"{self._where} process {pid}", whole=whole and before is not None)
@@ -235,7 +235,7 @@ class Writer:
         for number, _, future in waiting:
             yield number, future.result()
 
-    def _keep(self, pid: int, number: int, encoded: Encoded, pack: PackWriter) -> None:
+    def _keep(self, pid: int, number: int, encoded: Encoded, pack: PackSeries) -> None:
         base = ("proc", str(pid), "memory", *piece_path(number))
         if encoded.gone:
             self._drop(pid, number)
@@ -252,7 +252,7 @@ class Writer:
         self._chains.pop((pid, number), None)
 
     def _unmapped(
-        self, encoder: Encoder, pid: int, before: RegionMap, after: RegionMap, done: set[int], pack: PackWriter, counts: Counts
+        self, encoder: Encoder, pid: int, before: RegionMap, after: RegionMap, done: set[int], pack: PackSeries, counts: Counts
     ) -> None:
         """Take own content away that lay in regions which are gone, as far as no change has named it."""
         for number in sorted(_touched(before, after) - done):
@@ -270,7 +270,7 @@ class Writer:
 
     # Files
 
-    def _file_contents(self, snapshot: Snapshot, pack: PackWriter, find_file: FindFile) -> None:
+    def _file_contents(self, snapshot: Snapshot, pack: PackSeries, find_file: FindFile) -> None:
         wanted = {file.sha256 for process in snapshot.processes for file in process.mapped if file.sha256 is not None}
         for process in snapshot.processes:
             # Files that no path leads to: deleted ones, and those of memfd_create(2); also such as are nowhere but in a message.
@@ -313,7 +313,7 @@ class Writer:
             if entry.is_tree:
                 yield from self._objects_below((*path, name))
 
-    def _add_once(self, pack: PackWriter, kind: bytes, data: bytes, *, stored: bool = False) -> Oid:
+    def _add_once(self, pack: PackSeries, kind: bytes, data: bytes, *, stored: bool = False) -> Oid:
         """Add an object, unless the capture before has it."""
         oid = object_id(kind, data)
         return oid if oid in (self._present or ()) else pack.add(kind, data, stored=stored, oid=oid)
