@@ -24,6 +24,7 @@ from vcsimg.kernel.syscalls import NR
 from vcsimg.restore import arena, mqueues, transport, waits
 from vcsimg.restore.anonymous import restore_watches
 from vcsimg.restore.bounds import restore_bounds
+from vcsimg.restore.cgroups import note_on_cgroups
 from vcsimg.restore.checks import check
 from vcsimg.restore.context import Context, RestoreOptions
 from vcsimg.restore.descriptors import Descriptors
@@ -208,6 +209,7 @@ class _Run:
         self._tree.make()
         self._context.skeletons.update({skeleton.pid: skeleton for skeleton in self._skeletons})
         self._context.pids.update(pids(self._skeletons))
+        note_on_cgroups(self._skeletons, self._context.notes)
 
     def _make_root(self) -> tuple[int, bool]:
         """The root process, led as it was; also whether its session has the number that it had."""
