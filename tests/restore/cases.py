@@ -1,60 +1,122 @@
-"""One case of a program of many (tests/targets/restore_cases.h). Run as a program, several, as whoever runs it:
+"""Cases of programs of many (tests/targets/restore_cases.h), as whoever runs them. Run as a program, several, each in both ways:
 
-python -m tests.restore.cases FOLDER PROGRAM:CASE …     prints those that fail
+python -m tests.restore.cases FOLDER PROGRAM:CASE …     prints a line of JSON for each: its name, then an Outcome for each way
+
+killed    captured, killed, and restored
+beside    captured, left running, and restored twice; all three are alive at once, and verify themselves
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import tempfile
 import threading
-from contextlib import suppress
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.restore.reviving import capture, revive
+from tests.restore.reviving import Captured, Revived, capture, revive
 from vcsimg.errors import VcsimgError
 
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 """Seconds after which a case that hangs is ended."""
 
 
-def outcome(program: Path, name: str, folder: Path) -> tuple[str, int]:
-    """What the restored program printed, and its exit status. Raises VcsimgError."""
-    captured = capture([program, name], folder)
-    captured.kill()
-    assert captured.ready == "ready", captured.ready
+@dataclass(frozen=True)
+class Outcome:
+    """`kind`: `unable` when the program could not set the case up, `refused` when a capture or restore was, `ended` when the program has;
+    `text` says what each has printed, with its status, the last restored one first; `notes`: what restoring said about what is other than it was."""
+
+    kind: str
+    text: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verified(self) -> bool:
+        return self.kind == "ended" and bool(self.text) and all(line == "verified 42" for line in self.text.splitlines())
+
+
+@contextmanager
+def _watched(pid: int) -> Iterator[None]:
+    """A process is killed if it takes too long."""
+    timer = threading.Timer(_PATIENCE, _end, (pid,))
+    timer.start()
     try:
-        revived = revive(captured.repository, captured.commit)
-        init = revived.restored.space.init
-        watchdog = threading.Timer(_PATIENCE, _end, (init,))
-        watchdog.start()
-        try:
-            return revived.finish()
-        finally:
-            watchdog.cancel()
+        yield
     finally:
-        captured.repository.close()
+        timer.cancel()
 
 
-def _end(init: int) -> None:
+def _end(pid: int) -> None:
     with suppress(ProcessLookupError):
-        os.kill(init, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
+
+
+def _finish(revived: Revived) -> str:
+    with _watched(revived.restored.space.init):
+        text, status = revived.finish()
+    return f"{text.rstrip()} {status}"
+
+
+def _killed(captured: Captured) -> Outcome:
+    captured.kill()
+    revived = revive(captured.repository, captured.commit)
+    return Outcome("ended", _finish(revived), revived.restored.notes)
+
+
+def _beside(captured: Captured) -> Outcome:
+    copies: list[Revived] = []
+    notes: list[str] = []
+    try:
+        for _ in range(2):
+            copies.append(revive(captured.repository, captured.commit))
+            notes += copies[-1].restored.notes
+        found = []
+        while copies:
+            found.append(_finish(copies.pop()))
+    finally:
+        for copy in copies:
+            copy.close()
+    with _watched(captured.pid):
+        text, _ = captured.process.communicate(b"go\n")
+    return Outcome("ended", "\n".join([*found, f"{text.decode().rstrip()} {captured.process.returncode}"]), tuple(notes))
+
+
+WAYS = {"killed": _killed, "beside": _beside}
+
+
+def outcome(program: Path, name: str, way: str, folder: Path) -> Outcome:
+    """What has become of a case, in a new folder within `folder`."""
+    captured = None
+    try:
+        captured = capture([program, name], Path(tempfile.mkdtemp(dir=folder)))
+        if captured.ready != "ready":
+            return Outcome("unable", captured.ready)
+        return WAYS[way](captured)
+    except VcsimgError as error:
+        return Outcome("refused", str(error))
+    finally:
+        if captured is not None:
+            captured.kill()
+            captured.repository.close()
 
 
 def main() -> int:
-    failed = 0
     for word in sys.argv[2:]:
         program, _, name = word.rpartition(":")
-        try:
-            found = outcome(Path(program), name, Path(tempfile.mkdtemp(dir=sys.argv[1])))
-        except (VcsimgError, AssertionError) as error:
-            found = str(error), 1
-        if found != ("verified\n", 42):
-            print(name, *found)
-            failed = 1
-    return failed
+        found = {}
+        for way in WAYS:
+            try:
+                found[way] = outcome(Path(program), name, way, Path(sys.argv[1]))
+            except Exception:
+                found[way] = Outcome("broken", traceback.format_exc())
+        print(json.dumps([name, {way: asdict(one) for way, one in found.items()}]), flush=True)
+    return 0
 
 
 if __name__ == "__main__":

@@ -308,7 +308,7 @@ CASE(sig_signalfd_pending) {
 }
 
 CASE(itimer_real_fires) {
-    handle(SIGALRM, 0);
+    handle(SIGALRM, SA_RESTART);
     struct itimerval t = {{0, 50000}, {0, 400000}};
     setitimer(ITIMER_REAL, &t, 0);
     restored();
