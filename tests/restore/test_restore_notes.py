@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import compile_target
 from tests.restore.reviving import Captured, capture
 from vcsimg.image.sections.item import Item, records, select
 from vcsimg.image.sections.places import Cgroup
+from vcsimg.image.sections.status import SessionKeyring
+from vcsimg.image.sections.unsaved import Unsaved
 from vcsimg.image.snapshot import Process
 from vcsimg.restore import RestoreOptions, restore
 
@@ -53,3 +56,34 @@ def test_another_cgroup(captured: Captured) -> None:
     (note,) = [note for note in notes(captured, move) if "cgroup" in note]
     assert f"process {captured.pid} in " in note
     assert "/deeper" in note
+
+
+def test_a_session_keyring_that_is_gone(captured: Captured) -> None:
+    def keep(process: Process) -> Process:
+        ring = SessionKeyring(-1, "of old", 3)
+        return replace(process, state={**process.state, "status": (*process.section("status"), ring.record())})
+
+    (note,) = [note for note in notes(captured, keep) if "keyring" in note]
+    assert "of old" in note
+
+
+NAMED = {
+    "named_session_keyring": ("session keyring mine", "has 1 in it"),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_does_not_come_back_is_named_at_capture_and_at_restore(name: str, tmp_path: Path) -> None:
+    found = capture([compile_target("restore_named"), name], tmp_path)
+    found.kill()
+    try:
+        if found.ready != "ready":
+            pytest.skip("not on this kernel")
+        resource, reason = NAMED[name]
+        snapshot = found.repository.load(found.commit)
+        lost = [one for process in snapshot.processes for one in select(process.section("unsaved"), Unsaved)]
+        assert [one for one in lost if resource in one.resource and reason in one.reason], lost
+        said = notes(found)
+        assert [note for note in said if resource in note and reason in note], said
+    finally:
+        found.repository.close()

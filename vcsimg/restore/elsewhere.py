@@ -4,12 +4,15 @@ namespaces, and state that no system call shows. Refused, unless `--incomplete` 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from vcsimg.errors import RestoreError
 from vcsimg.image.sections.item import select
 from vcsimg.image.sections.places import HostName, IdMap, Namespace, TimeOffset
+from vcsimg.image.sections.status import SessionKeyring
 from vcsimg.image.sections.unsaved import Unsaved
 from vcsimg.image.snapshot import Process, Snapshot
+from vcsimg.kernel import keyrings
 from vcsimg.restore.context import RestoreOptions
 
 OPTION = "--incomplete"
@@ -44,6 +47,18 @@ def check_elsewhere(snapshot: Snapshot, options: RestoreOptions, notes: list[str
             notes.append(f"{what} {lost.resource} was not captured: {lost.reason}")
         for kind, reason in _namespaces(process):
             refuse(f"{what} {kind} namespace", reason)
+    notes.extend(_session_keyrings(snapshot))
+
+
+def _session_keyrings(snapshot: Snapshot) -> Iterator[str]:
+    """Those that vcsimg shared with a process when it captured it, and does not now: a note for each of them. (Others are named above.)"""
+    seen = {keyrings.own_session()}
+    for process in snapshot.processes:
+        lost = {one.resource for one in select(process.section("unsaved"), Unsaved)}
+        for ring in select(process.section("status"), SessionKeyring):
+            if ring.serial not in seen and f"session keyring {ring.name}" not in lost:
+                seen.add(ring.serial)
+                yield f"process {process.pid}: its session keyring is not {ring.name} any more, which had {ring.keys} keys in it, but that of vcsimg"
 
 
 def _namespaces(process: Process) -> list[tuple[str, str]]:

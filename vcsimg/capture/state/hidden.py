@@ -11,8 +11,6 @@ from vcsimg.kernel import kcmp
 from vcsimg.kernel.procfs import status_line
 from vcsimg.kernel.syscalls import NR
 
-_KEYCTL_GET_KEYRING_ID = 0
-_THREAD_KEYRING, _PROCESS_KEYRING = -1, -2
 _LDT_ENTRY = 8
 _EPERM = 1
 
@@ -21,25 +19,16 @@ class HiddenReader:
     """Asks one process."""
 
     def ask(self, ask: Borrowings) -> None:
-        """Note the questions. None of them changes anything: keyrings are not made, and vcsimg is only looked at."""
-        self._keyrings = {
-            "thread": ask.call(NR["keyctl"], _KEYCTL_GET_KEYRING_ID, _THREAD_KEYRING, 0),
-            "process": ask.call(NR["keyctl"], _KEYCTL_GET_KEYRING_ID, _PROCESS_KEYRING, 0),
-        }
+        """Note the questions. None of them changes anything: vcsimg is only looked at."""
         self._table = ask.call(NR["modify_ldt"], 0, ask.buffer(_LDT_ENTRY), _LDT_ENTRY)
         self._look = ask.call(NR["kcmp"], os.getpid(), os.getpid(), kcmp.VM, 0, 0)
 
     def read(self, moment: Moment) -> None:
         """While it is stopped."""
-        self._tid, self._pid = moment.tid, moment.held.pid
         self._status = moment.status
 
     def finish(self, report: Report, *, same_users: bool) -> None:
         """Name what there is. `same_users`: it lives in vcsimg's user namespace."""
-        for kind, call in self._keyrings.items():
-            if call.result is not None and call.result > 0:
-                resource = f"thread {self._tid} keyring" if kind == "thread" else "process keyring"
-                report.unsaved(resource, "the keys in it (keyrings(7)) are not copied")
         if self._table.result is not None and self._table.result > 0:
             report.unsaved("local descriptor table", "segments that were set by modify_ldt(2) are not copied")
         if self._look.result == -_EPERM and same_users and self._might_look():

@@ -14,6 +14,7 @@ from vcsimg.capture.state.eventfds import TimerfdProbe, describe_eventfd, descri
 from vcsimg.capture.state.guards import GuardsReader
 from vcsimg.capture.state.hidden import HiddenReader
 from vcsimg.capture.state.inotify import InotifyProbe
+from vcsimg.capture.state.keyrings import KeyringsReader
 from vcsimg.capture.state.locks import describe_locks
 from vcsimg.capture.state.memory_files import MemoryFileProbe
 from vcsimg.capture.state.moment import Moment
@@ -76,6 +77,7 @@ class StateReader:
         self._program = ProgramReader()
         self._places = PlacesReader()
         self._hidden = HiddenReader()
+        self._keyrings = KeyringsReader()
         self._signals = SignalsReader()
         self._timers = TimersReader()
         self._threads = ThreadsReader()
@@ -110,6 +112,7 @@ class StateReader:
         """While the process runs: what may be learnt, or made ready, early."""
         self._places.prepare()
         self._status.prepare(self._proc)
+        self._keyrings.prepare(self._proc)
         self._threads.prepare(self._proc)
         self._policies.prepare(self.pid, self._guards.prepare(self._proc, self.pid))
         self._borrowings = self._plan()
@@ -145,6 +148,7 @@ class StateReader:
         self._signals.ask(ask)
         self._places.ask(ask)
         self._hidden.ask(ask)
+        self._keyrings.ask(ask)
         self._policies.ask(ask)
         self._own = Own.ask(ask)
         ask.make_table()
@@ -171,6 +175,7 @@ class StateReader:
             self._program.read(moment)
             self._places.read(moment)
             self._hidden.read(moment)
+            self._keyrings.read(moment)
             self._control.read(moment)
             self._mounts.read(moment)
             self._signals.read(moment)
@@ -228,6 +233,7 @@ class StateReader:
         self._program.finish(report)
         self._places.finish(report)
         self._hidden.finish(report, same_users=not self._places.differs("user"))
+        self._keyrings.finish(report)
         self._descriptors.finish(report)
         self._control.finish(report)
         self._signals.finish(report)

@@ -38,6 +38,7 @@ SECTIONS: Mapping[str, tuple[type[Item], ...]] = {
         status.Settings,
         status.Guard,
         status.RegionPolicy,
+        status.SessionKeyring,
     ),
     "auxv": (program.AuxvEntry,),
     "cmdline": (program.Argument,),

@@ -126,3 +126,12 @@ class RegionPolicy(Item, kind="region_policy"):
     end: Hex
     mode: Hex
     nodes: Hex
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKeyring(Item, kind="session_keyring"):
+    """keyrings(7): a session keyring with keys in it, which is not that of its user; `keys`: how many, without the user's own keyring."""
+
+    serial: int
+    name: str
+    keys: int
