@@ -210,13 +210,13 @@ class Checker:
         for _ in range(_TRIES):
             packs = set((self._path / "objects" / "pack").glob("*.pack"))
             done = gitcommand.attempt(self._path, "fsck", "--full", "--strict", "--no-dangling", "--no-progress")
-            # A recorder that consolidates its packs takes some away from under git, which then says that objects are missing.
+            # Where no copy could be made that stands still, a recorder may take packs away from under git, which then finds objects missing.
             if not done.returncode or packs == set((self._path / "objects" / "pack").glob("*.pack")):
                 break
         if done.returncode:
             for line in (done.stdout + done.stderr).splitlines():
                 if line.strip():
-                    self._say(None, f"git fsck: {line}")
+                    self._say(None, f"git fsck: {line.replace(f'{self._path}/', '')}")
 
 
 def _names(trees: Trees, entry: Entry) -> Iterator[tuple[str, ...]]:

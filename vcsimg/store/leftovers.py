@@ -14,6 +14,7 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 import tempfile
 import time
 import weakref
@@ -57,6 +58,10 @@ class Owner:
         fd, name = tempfile.mkstemp(".tmp", f"{self.token}-", self._work)
         return fd, Path(name)
 
+    def unfinished_directory(self) -> Path:
+        """A new directory, removed in the same way. Raises OSError."""
+        return Path(tempfile.mkdtemp(".tmp", f"{self.token}-", self._work))
+
     def keep(self, path: Path) -> None:
         """Make the .keep file of a pack that no reference leads to yet. Raises OSError."""
         fd, name = self.unfinished()
@@ -91,7 +96,10 @@ def remove(repository: Path) -> None:
     for path in work.iterdir():
         found = _UNFINISHED.match(path.name)
         if found and _is_dead(work, found[1], dead):
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
     for path in packs.glob("pack-*.keep"):
         try:
             found = _KEEP.match(path.read_text(errors="replace"))

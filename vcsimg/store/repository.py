@@ -234,12 +234,13 @@ class Repository:
         return collected
 
     def fsck(self, progress: Progress | None = None) -> Report:
-        """Check every capture, page by page, and git's own objects. Raises StoreError."""
+        """Check every capture, page by page, and git's own objects, as they are now; others may write meanwhile. Raises StoreError."""
         from vcsimg.store.fsck import Checker
+        from vcsimg.store.still import still
 
-        with translated(self.path):
+        with translated(self.path), still(self.path) as folder:
             self._opened.reopen()
-            return Checker(self._opened.git, self.path, light=self._opened.promisor is not None).run(progress)
+            return Checker(setup.open_git(folder), folder, light=self._opened.promisor is not None).run(progress)
 
     def salvage(self, target: str | Path, report: Report) -> int:
         """Copy every capture that `report` has nothing against into a new repository. Returns how many. Raises StoreError."""
