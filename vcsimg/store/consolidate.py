@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from zlib_ng import zlib_ng
 
 from vcsimg.errors import HostileImage
 from vcsimg.store import gitdelta
 from vcsimg.store.locks import Taken, locked
 from vcsimg.store.objects import COMMIT, TREE, Entry, Oid, parse_tree
-from vcsimg.store.pack import TYPES, PackWriter, deflated, entry_header
+from vcsimg.store.pack import TYPES, PackWriter, entry_header
 from vcsimg.store.packfile import BODY_START, OFS_DELTA, BadPack, Contents, Index, PackEntry, PackFile, ofs_header, read_index
 
 FAN = 8
@@ -234,7 +235,7 @@ def _delta(contents: Contents, base: Oid, entry: PackEntry, back: int) -> bytes 
     if old is None or new is None:
         return None
     delta = gitdelta.make(old, new, tree=entry.kind == TYPES[TREE])
-    made = ofs_header(entry_header(OFS_DELTA, len(delta)), back) + deflated(delta, 6)
+    made = ofs_header(entry_header(OFS_DELTA, len(delta)), back) + zlib_ng.compress(delta, 6)
     return made if len(made) * 4 < (entry.end - entry.offset) * 3 else None
 
 

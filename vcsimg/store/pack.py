@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from zlib_ng import zlib_ng
 
 from vcsimg.image.units import WRITE_SIZE
 from vcsimg.store.leftovers import owner
@@ -30,9 +30,6 @@ from vcsimg.store.objects import BLOB, COMMIT, TAG, TREE, Oid, object_id
 TYPES = {COMMIT: 1, TREE: 2, BLOB: 3, TAG: 4}
 _IN_MEMORY = 8 << 20
 _LARGE_OFFSET = 1 << 31
-_WINDOW_BITS = 12
-_WINDOW = 1 << _WINDOW_BITS
-_MEMORY_LEVEL = 4
 _BLOCK = 0xFFFF
 
 
@@ -49,31 +46,20 @@ class PackEntry(NamedTuple):
 
 def pack_entry(kind: bytes, data: bytes, *, stored: bool = False) -> PackEntry:
     """The entry of an object. `stored`: do not try to deflate it."""
-    content = entry_header(TYPES[kind], len(data)) + (_stored(data) if stored else deflated(data, 1))
-    return PackEntry(content, zlib.crc32(content))
-
-
-def deflated(data: bytes, level: int) -> bytes:
-    """A zlib stream (RFC 1950) of some bytes.
-
-    zlib clears 256 KiB of tables before it begins, which takes 50 µs, and a capture writes a thousand small objects. With a window of 4 KiB
-    it does not, and as many bytes are found alike in them.
-    """
-    if len(data) > _WINDOW:
-        return zlib.compress(data, level)
-    packer = zlib.compressobj(level, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
-    return packer.compress(data) + packer.flush()
+    # Of a tree only the names shrink, and the quickest level finds these.
+    content = entry_header(TYPES[kind], len(data)) + (_stored(data) if stored else zlib_ng.compress(data, 1 if kind == TREE else 2))
+    return PackEntry(content, zlib_ng.crc32(content))
 
 
 def _stored(data: bytes) -> bytes:
-    """The same, not compressed: stored blocks (RFC 1951, 3.2.4). zlib's own level 0 takes five times as long for them."""
+    """A zlib stream (RFC 1950) of some bytes, not compressed: stored blocks (RFC 1951, 3.2.4). The libraries' own level 0 takes longer."""
     whole = memoryview(data)
     parts: list[bytes | memoryview] = [b"\x78\x01"]
     for start in range(0, len(data) or 1, _BLOCK):
         block = whole[start : start + _BLOCK]
         # BFINAL and type 0, then the length, once as it is and once with all bits turned.
         parts += (struct.pack("<BHH", start + _BLOCK >= len(data), len(block), len(block) ^ _BLOCK), block)
-    parts.append(struct.pack(">I", zlib.adler32(data)))
+    parts.append(struct.pack(">I", zlib_ng.adler32(data)))
     return b"".join(parts)
 
 
@@ -143,7 +129,7 @@ class PackWriter:
 
     def add_raw(self, oid: Oid, entry: bytes) -> None:
         """Add an entry as it stands in a pack. It must not be there yet."""
-        self.add_entry(oid, PackEntry(entry, zlib.crc32(entry)))
+        self.add_entry(oid, PackEntry(entry, zlib_ng.crc32(entry)))
 
     def add_entry(self, oid: Oid, entry: PackEntry) -> None:
         """Add an entry that pack_entry() made. It must not be there yet."""
