@@ -13,7 +13,9 @@ from tests.conftest import compile_target
 from tests.restore.reviving import Captured, capture
 from vcsimg.image.sections.item import Item, records, select
 from vcsimg.image.sections.places import Cgroup
+from vcsimg.image.sections.program import ResourceLimit
 from vcsimg.image.sections.status import SessionKeyring
+from vcsimg.image.sections.timers import ProcessorTime
 from vcsimg.image.sections.unsaved import Unsaved
 from vcsimg.image.snapshot import Process
 from vcsimg.restore import RestoreOptions, restore
@@ -67,8 +69,24 @@ def test_a_session_keyring_that_is_gone(captured: Captured) -> None:
     assert "of old" in note
 
 
+def test_used_processor_time(captured: Captured) -> None:
+    def use(process: Process) -> Process:
+        limits = [replace(one, soft=100, hard=200) if one.resource == "cpu" else one for one in limits_of(process)]
+        process = replace(process, state={**process.state, "limits": records(limits)})
+        return replace(process, state={**process.state, "timers": records([ProcessorTime(30, 5)])})
+
+    said = notes(captured, use)
+    assert [note for note in said if f"process {captured.pid} had used 30 s" in note and "5 s" in note], said
+    assert [note for note in said if "RLIMIT_CPU" in note and "30 s lower" in note], said
+
+
+def limits_of(process: Process) -> list[ResourceLimit]:
+    return select(process.section("limits"), ResourceLimit)
+
+
 NAMED = {
     "named_session_keyring": ("session keyring mine", "has 1 in it"),
+    "named_timer_of_a_thread": ("POSIX timer 0 clock", "the thread that made it"),
 }
 
 

@@ -535,3 +535,41 @@ CASE(sig_nested_handlers) {
     unblock(SIGUSR1);
     CHECK(hits == 2);
 }
+
+static int64_t used_ns(clockid_t clock) { struct timespec t; CHECK(clock_gettime(clock, &t) == 0); return t.tv_sec * 1000000000ll + t.tv_nsec; }
+
+CASE(cpu_limit_counts_on) { /* what is left of RLIMIT_CPU is left, though used time counts from nothing */
+    struct rlimit limit = {100, 200};
+    CHECK(setrlimit(RLIMIT_CPU, &limit) == 0);
+    while (used_ns(CLOCK_PROCESS_CPUTIME_ID) < 1100000000) { }
+    int64_t used = used_ns(CLOCK_PROCESS_CPUTIME_ID);
+    restored();
+    CHECK(getrlimit(RLIMIT_CPU, &limit) == 0);
+    int64_t before = 100 - used / 1000000000, now = limit.rlim_cur - used_ns(CLOCK_PROCESS_CPUTIME_ID) / 1000000000;
+    CHECK(now <= before && now > before - 20 && limit.rlim_max == limit.rlim_cur + 100);
+}
+
+static volatile int thread_timer_told;
+static timer_t thread_timer;
+static int thread_timer_up[2], thread_timer_go[2];
+static void on_thread_timer(int s) { thread_timer_told = 1; }
+static void *with_own_timer(void *unused) {
+    char byte;
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1};
+    event._sigev_un._tid = gettid();
+    CHECK(timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &thread_timer) == 0);
+    struct itimerspec left = {{0, 0}, {0, 100000000}};
+    CHECK(timer_settime(thread_timer, 0, &left, 0) == 0);
+    CHECK(write(thread_timer_up[1], "x", 1) == 1 && read(thread_timer_go[0], &byte, 1) == 1);
+    while (!thread_timer_told) { }
+    return 0;
+}
+CASE(ptimer_of_a_thread) { /* it goes on counting the time of that thread, not of the main one, which waits */
+    char byte;
+    pthread_t thread;
+    CHECK(pipe(thread_timer_up) == 0 && pipe(thread_timer_go) == 0);
+    signal(SIGUSR1, on_thread_timer);
+    CHECK(pthread_create(&thread, 0, with_own_timer, 0) == 0 && read(thread_timer_up[0], &byte, 1) == 1);
+    restored();
+    CHECK(write(thread_timer_go[1], "x", 1) == 1 && pthread_join(thread, 0) == 0);
+}

@@ -9,3 +9,18 @@ CASE(named_session_keyring) {
     if (syscall(SYS_add_key, "user", "key", "payload", 7, -3 /* KEY_SPEC_SESSION_KEYRING */) <= 0) not_here();
     restored();
 }
+
+static int timer_made[2];
+static void *make_timer(void *unused) {
+    timer_t id;
+    struct sigevent event = {.sigev_notify = SIGEV_NONE};
+    CHECK(timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &id) == 0 && write(timer_made[1], "x", 1) == 1);
+    pause();
+    return 0;
+}
+CASE(named_timer_of_a_thread) {
+    char byte;
+    pthread_t thread;
+    CHECK(pipe(timer_made) == 0 && pthread_create(&thread, 0, make_timer, 0) == 0 && read(timer_made[0], &byte, 1) == 1);
+    restored();
+}

@@ -14,6 +14,7 @@ from vcsimg.image.sections.unsaved import Unsaved
 from vcsimg.image.snapshot import Process, Snapshot
 from vcsimg.kernel import keyrings
 from vcsimg.restore.context import RestoreOptions
+from vcsimg.restore.spent import note_on_processor_time
 
 OPTION = "--incomplete"
 _UNASKED = "borrowed system calls"
@@ -48,6 +49,7 @@ def check_elsewhere(snapshot: Snapshot, options: RestoreOptions, notes: list[str
         for kind, reason in _namespaces(process):
             refuse(f"{what} {kind} namespace", reason)
     notes.extend(_session_keyrings(snapshot))
+    note_on_processor_time(snapshot.processes, notes)
 
 
 def _session_keyrings(snapshot: Snapshot) -> Iterator[str]:

@@ -18,6 +18,7 @@ from vcsimg.restore.context import Context
 from vcsimg.restore.remote import Call, Remote, failed
 from vcsimg.restore.seccomp import restore_seccomp
 from vcsimg.restore.skeleton import Skeleton
+from vcsimg.restore.spent import left_of
 
 _LIMITS = (
     "cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending", "msgqueue", "nice",
@@ -120,7 +121,8 @@ def _write_setting(skeleton: Skeleton, context: Context, name: str, value: str) 
 def restore_limits(skeleton: Skeleton, context: Context) -> None:
     """After everything that needs more than the limits allow."""
     remote = skeleton.main
-    limits = [limit for limit in select(skeleton.process.section("limits"), ResourceLimit) if limit.resource in _LIMITS]
+    found = select(skeleton.process.section("limits"), ResourceLimit)
+    limits = [left_of(skeleton.process, limit, context.notes) for limit in found if limit.resource in _LIMITS]
     olds = remote.room(16 * len(limits))
     remote.all(
         [(NR["prlimit64"], (0, _LIMITS.index(limit.resource), 0, olds + 16 * index)) for index, limit in enumerate(limits)],

@@ -11,7 +11,7 @@ from vcsimg.image.sections.thread import Dequeued, Pending
 from vcsimg.image.sections.timers import IntervalTimer, PosixTimer
 from vcsimg.kernel.prctl_set import TIMER_CREATE_RESTORE_IDS
 from vcsimg.kernel.syscalls import NR
-from vcsimg.restore.remote import Call, Remote, failed
+from vcsimg.restore.remote import Call, failed
 from vcsimg.restore.signals import timer_of
 from vcsimg.restore.skeleton import Skeleton
 
@@ -30,7 +30,7 @@ def restore_timers(skeleton: Skeleton) -> None:
     section = skeleton.process.section("timers")
     posix = sorted(select(section, PosixTimer), key=lambda timer: timer.id)
     if posix:
-        _create(remote, posix)
+        _create(skeleton, posix)
     calls: list[Call] = []
     due = _due(skeleton)
     for timer in posix:
@@ -61,26 +61,29 @@ def _due(skeleton: Skeleton) -> set[int]:
     return {timer.id for one in waiting if (timer := timer_of(process, one)) is not None}
 
 
-def _create(remote: Remote, timers: list[PosixTimer]) -> None:
+def _create(skeleton: Skeleton, timers: list[PosixTimer]) -> None:
     """With their ids: a kernel since 6.15 can be told; before, ids count up from 0."""
-    (result,) = remote.batch([(NR["prctl"], (TIMER_CREATE_RESTORE_IDS, _ON, 0, 0, 0))])
+    main = skeleton.main
+    (result,) = main.batch([(NR["prctl"], (TIMER_CREATE_RESTORE_IDS, _ON, 0, 0, 0))])
     told = not failed(result)
-    identifier = remote.put(bytes(8))
+    identifier = main.put(bytes(8))
     for timer in timers:
-        event = remote.put(_event(timer))
+        event = main.put(_event(timer))
+        # A clock of the thread that makes it is most likely that of the thread that is told of it.
+        remote = skeleton.threads.get(timer.target or 0, main)
         for _ in range(_TRIES):
-            remote.write_word(identifier, timer.id)
+            main.write_word(identifier, timer.id)
             remote.all([(NR["timer_create"], (timer.clock, event, identifier))], f"POSIX timer {timer.id}")
-            made = int.from_bytes(remote.read(identifier, 4), "little")
+            made = int.from_bytes(main.read(identifier, 4), "little")
             if made == timer.id:
                 break
-            remote.call(NR["timer_delete"], made)
+            main.call(NR["timer_delete"], made)
             if told or made > timer.id:
                 raise RestoreError(f"POSIX timer {timer.id}", "it cannot be given its id")
         else:
             raise RestoreError(f"POSIX timer {timer.id}", "its id is too large")
     if told:
-        remote.call(NR["prctl"], TIMER_CREATE_RESTORE_IDS, _OFF, 0, 0, 0)
+        main.call(NR["prctl"], TIMER_CREATE_RESTORE_IDS, _OFF, 0, 0, 0)
 
 
 def _event(timer: PosixTimer) -> bytes:

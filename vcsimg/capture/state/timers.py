@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from vcsimg.capture.state.borrowing import Borrowings, Buffer, Call
 from vcsimg.capture.state.moment import Moment
 from vcsimg.capture.state.report import Report
-from vcsimg.image.sections.timers import IntervalTimer, PosixTimer
+from vcsimg.image.sections.timers import IntervalTimer, PosixTimer, ProcessorTime
 from vcsimg.kernel.syscalls import NR
 
 _INTERVAL_TIMERS = ("real", "virtual", "prof")
@@ -18,6 +19,19 @@ _ITIMERVAL = struct.Struct("<qqqq")
 """struct itimerval and struct itimerspec: interval, then value, each in seconds and in µs or ns."""
 _POSIX = re.compile(rb"ID: (\d+)\nsignal: (\d+)/([0-9a-fx]+|\(null\))\nnotify: (\w+)/(tid|pid)\.(-?\d+)\nClockID: (-?\d+)\n")
 """A timer in /proc/PID/timers, proc(5)."""
+
+
+_CLOCKS_OF_THREADS = frozenset((-2, -3, -4))
+"""Of the thread that makes the timer: CLOCK_THREAD_CPUTIME_ID, as the kernel says it (linux/posix-timers.h, MAKE_THREAD_CPUCLOCK(0, …))."""
+_TICKS = os.sysconf("SC_CLK_TCK")
+_USED = slice(11, 15)
+"""Words of stat behind the name: utime, stime, cutime, cstime, in clock ticks."""
+
+
+def processor_time(stat: bytes) -> tuple[int, int]:
+    """Whole seconds of processor time, of a process itself and of its children that it has waited for."""
+    user, system, children_user, children_system = map(int, stat.rpartition(b")")[2].split()[_USED])
+    return (user + system) // _TICKS, (children_user + children_system) // _TICKS
 
 
 @dataclass(slots=True)
@@ -42,6 +56,8 @@ class TimersReader:
         """While it is stopped."""
         ask = moment.borrowings
         self._text = moment.proc.try_read("timers")
+        self._stat = moment.stat
+        self._several_threads = len(moment.held.threads) > 1
         self._posix: list[_Posix] = []
         for found in _POSIX.finditer(self._text or b""):
             identifier = int(found[1])
@@ -65,6 +81,12 @@ class TimersReader:
             report.add("timers", self._item(timer))
             if timer.gettime.result != 0:
                 report.unsaved(f"POSIX timer {int(timer.found[1])}", "no system call could be borrowed to read its time")
+            if self._several_threads and int(timer.found[7]) in _CLOCKS_OF_THREADS and timer.found[5] != b"tid":
+                reason = "it counts the processor time of the thread that made it, and nobody tells which one that was"
+                report.unsaved(f"POSIX timer {int(timer.found[1])} clock", reason)
+        times = processor_time(self._stat)
+        if any(times):
+            report.add("timers", ProcessorTime(*times))
 
     def _item(self, timer: _Posix) -> PosixTimer:
         identifier, signal, value, notify, scope, target, clock = (word.decode() for word in timer.found.groups())

@@ -79,7 +79,7 @@ SECTIONS: Mapping[str, tuple[type[Item], ...]] = {
     ),
     "terminals": (terminals.Control, terminals.Terminal, terminals.Queued),
     "signals": (signals.Disposition, signals.Handler, thread.Pending),
-    "timers": (timers.IntervalTimer, timers.PosixTimer, timers.TimerDescriptor),
+    "timers": (timers.IntervalTimer, timers.PosixTimer, timers.TimerDescriptor, timers.ProcessorTime),
     "seccomp": (seccomp.SeccompFilter,),
     "ipc": (ipc.Segment, ipc.SegmentData, ipc.Semaphores, ipc.Queue, ipc.QueuedMessage),
     "family": (family.Child, family.Zombie),

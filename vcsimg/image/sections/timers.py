@@ -46,3 +46,11 @@ class TimerDescriptor(Item, kind="timerfd"):
     ticks: int
     remaining: int
     interval: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorTime(Item, kind="processor_time"):
+    """Whole seconds of processor time that it has used, of all its threads, and of children that it has waited for; if there is one."""
+
+    own: int
+    children: int
