@@ -35,6 +35,9 @@ from vcsimg.image.pages import Bytes2D, Flags, Indexes, PieceChange
 from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHIFT, PIECE_SIZE
 from vcsimg.memory import Memory, read_pages
 
+_HELD_MOST = 64 << 20
+"""Bytes of changes that are kept until the capture is stored, and go to the shadow only then."""
+
 Own = Callable[[PageNumbers, Bytes2D], Flags]
 """Tells which of some pages have own content: not zeros, or not what the mapped file has there."""
 
@@ -62,6 +65,8 @@ class Harvest:
         self._later: Ranges = NO_RANGES
         self._later_from: Memory | None = None
         self._owed: list[tuple[int, Indexes]] = []
+        self._unwritten: list[tuple[int, Indexes, Bytes2D, Flags]] = []
+        self._held = 0
         self.bytes_read = 0
 
     def secure(self, memory: Memory, numbers: PageNumbers) -> None:
@@ -157,12 +162,18 @@ class Harvest:
                 yield change
                 if postponed:
                     self._owed.append((number, change.pages[change.own]))
+                elif self._held + change.new.nbytes <= _HELD_MOST:
+                    self._held += change.new.nbytes
+                    self._unwritten.append((number, change.pages, change.new, change.own))
                 else:
                     self._shadow.write(number, change.pages, change.new, change.own)
 
     def settle(self) -> None:
-        """After changes(): write to the shadow what was read later, of pieces that it did not know. Nobody waits for that: the capture is
-        stored already."""
+        """After changes(): write to the shadow what it does not have yet: changes that are in hand, and, of pieces that it did not know, what
+        was read later. Nobody waits for that: the capture is stored already."""
+        for number, pages, rows, own in self._unwritten:
+            self._shadow.write(number, pages, rows, own)
+        self._unwritten.clear()
         for number, pages in self._owed:
             assert self._later_from is not None
             rows, readable = read_pages(self._later_from, pages + np.int64(number * PAGES_PER_PIECE))
