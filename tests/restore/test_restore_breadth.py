@@ -29,7 +29,7 @@ USERS = ("root", "nobody") if os.getuid() == 0 else ("ordinary",)
 AT_ONCE = 3
 
 PRIVILEGED = {
-    "tcp_pair_addresses": "the addresses of its connection are others",  # those of one that has just ended are the kernel's for a minute
+    "tcp_pair_addresses": "the connection has other addresses than",  # those of one that has just ended are the kernel's for a minute
     "tcp_pair_full": "were not captured",  # what one end has sent and the other not taken: TCP_REPAIR of tcp(7), CAP_NET_ADMIN
     "proc_dumpable": "it is not dumpable",  # ptrace(2): only for those with CAP_SYS_PTRACE
 }
@@ -57,8 +57,8 @@ TAKEN = {
 """What there is but once while the captured process lives, and what refuses it to others."""
 
 DIFFERENT_BESIDE = {
-    "tcp_pair_addresses": "the addresses of its connection are others",
-    "netlink_bound": "",
+    "tcp_pair_addresses": "the connection has other addresses than",
+    "netlink_bound": "its address .* is in use, it has another one",
 }
 """What comes back in another way while the captured process has it, with the note that says so."""
 

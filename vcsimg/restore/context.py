@@ -12,6 +12,7 @@ from vcsimg.image.snapshot import Process, Snapshot
 from vcsimg.restore.objects import Objects
 from vcsimg.restore.ptys import Ptys
 from vcsimg.restore.skeleton import Skeleton
+from vcsimg.restore.space import Space
 
 FILES = ("keep", "rollback", "fail")
 TCP = ("reset", "close", "keep")
@@ -44,7 +45,7 @@ class RestoreOptions:
 
 @dataclass
 class Context:
-    """`root`: the folder that is the root of the processes, as we see it; `notes`: what is other than it was, a sentence each.
+    """`root`: the folder that is the root of the processes, as we see it; `space`: where they live; `notes`: what is other than it was, a sentence each.
     `pids`: our ids of the processes, by theirs; `pipes`: both ends of each, by device and inode; `taken`: those that
     are given away already; `sockets`: by inode; `queues`: POSIX message queues, by device and inode. `skeletons`: the processes;
     `stand_ins`: the ptys for standard input, output and error, by process and descriptor. `unaccepted`: TCP connections that wait to be
@@ -57,6 +58,7 @@ class Context:
     objects: Objects
     root: str
     ptys: Ptys
+    space: Space
     notes: list[str] = field(default_factory=list)
     pids: dict[int, int] = field(default_factory=dict)
     pipes: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)

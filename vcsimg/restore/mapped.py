@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from vcsimg.errors import RestoreError
@@ -19,11 +19,12 @@ _DELETED = " (deleted)"
 
 @dataclass
 class MappedFiles:
-    """`root`: the folder that is the root of the processes, as we see it; `places`: where to open files that are not to be opened at their
-    path, by path and inode."""
+    """`root`: the folder that is the root of the processes, as we see it; `open`: opens one there; `places`: where to open files that
+    are not to be opened at their path, by path and inode."""
 
     root: str
     objects: Objects
+    open: Callable[[str, int], int]
     places: Mapping[tuple[str, int], str] = field(default_factory=dict)
     _open: dict[str, int] = field(default_factory=dict)
     _others: list[int] = field(default_factory=list)
@@ -51,7 +52,7 @@ class MappedFiles:
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):
                 return None
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = self.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError):
             return None
         facts = os.fstat(fd)

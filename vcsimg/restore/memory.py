@@ -133,7 +133,9 @@ class MemoryRestorer:
         """A file that the process writes to through memory: the file itself, as it is now."""
         path = self._files.places.get((region.name, region.inode)) or self._files.root + region.name
         try:
-            fd = os.open(path, (os.O_RDWR if "mw" in region.flags else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+            fd = self._files.open(
+                path, (os.O_RDWR if "mw" in region.flags else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+            )
         except OSError as error:
             raise RestoreError(f"mapped file {region.name}", f"it cannot be opened: {error.strerror}") from None
         self._opened(fd)

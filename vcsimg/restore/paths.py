@@ -31,7 +31,7 @@ def make_regular(context: Context, process: Process, file: File) -> int:
     place = context.places.get((file.path, file.inode))
     path = place or context.at(what, file.path)
     flags = _flags(file) & ~os.O_DIRECT
-    fd = os.open(path, flags & ~os.O_NOFOLLOW if place else flags)
+    fd = context.space.open(path, flags & ~os.O_NOFOLLOW if place else flags)
     try:
         os.lseek(fd, file.position, os.SEEK_SET)
     except BaseException:
@@ -47,7 +47,7 @@ def _deleted(context: Context, process: Process, file: File, what: str) -> int:
     if own is None:
         other = _other_name(context, file, what) if file.links else None
         if other is not None:
-            fd = os.open(other, _flags(file) & ~os.O_DIRECT)
+            fd = context.space.open(other, _flags(file) & ~os.O_DIRECT)
             os.lseek(fd, file.position, os.SEEK_SET)
             return fd
         read = _content(process, file)
@@ -114,7 +114,7 @@ def make_directory(context: Context, process: Process, file: File) -> int:
     what = f"process {process.pid} fd {file.fd} (directory {file.path})"
     if file.deleted:
         return _removed_directory(context.at(what, file.path), file, what)
-    fd = os.open(context.at(what, file.path), _flags(file) | os.O_DIRECTORY)
+    fd = context.space.open(context.at(what, file.path), _flags(file) | os.O_DIRECTORY)
     if file.position:
         os.lseek(fd, file.position, os.SEEK_SET)
     return fd
@@ -142,4 +142,4 @@ def make_path(context: Context, process: Process, file: File) -> int:
     what = f"process {process.pid} fd {file.fd} (path {file.path})"
     if file.deleted:
         raise RestoreError(what, "it was deleted")
-    return os.open(context.at(what, file.path), _O_PATH | os.O_CLOEXEC | file.flags & (os.O_NOFOLLOW | os.O_DIRECTORY))
+    return context.space.open(context.at(what, file.path), _O_PATH | os.O_CLOEXEC | file.flags & (os.O_NOFOLLOW | os.O_DIRECTORY))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
+import termios
 
 from vcsimg.errors import HostileImage, RestoreError
 from vcsimg.image.sections.files import Duplicate, File
@@ -136,6 +138,24 @@ def make_fifo(context: Context, process: Process, file: File) -> int | None:
     return os.open(f"/proc/self/fd/{context.pipes[key][0]}", flags)
 
 
+def _others_have_it(context: Context, path: str) -> bool:
+    """Whether a FIFO has a reader, or a writer: opening one end, and reading what is empty, tells (fifo(7))."""
+    try:
+        os.close(context.space.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+    else:
+        return True
+    reader = context.space.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return fcntl.ioctl(reader, termios.FIONREAD, bytes(4)) != bytes(4) or os.read(reader, 1) != b""
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(reader)
+
+
 def _open_fifo(context: Context, process: Process, file: File) -> int:
     """Open for both, so that neither end has to wait for the other. One whose name was removed gets it for a moment."""
     what = f"process {process.pid} fd {file.fd} (FIFO {file.path})"
@@ -148,7 +168,9 @@ def _open_fifo(context: Context, process: Process, file: File) -> int:
     try:
         if not stat.S_ISFIFO(os.stat(path).st_mode):
             raise RestoreError(what, "there is something else at its path now")
-        return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not file.deleted and all(_ends(context, file)) and _others_have_it(context, path):
+            raise RestoreError(what, "others have it open, perhaps the captured process, and it is one pipe for all who do")
+        return context.space.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise RestoreError(what, str(error.strerror)) from None
     finally:

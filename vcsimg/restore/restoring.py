@@ -110,10 +110,10 @@ class _Run:
     def __init__(self, snapshot: Snapshot, options: RestoreOptions, objects: Objects, ptys: Ptys, space: Space) -> None:
         self._snapshot = snapshot
         self._space = space
-        self._context = Context(snapshot, options, objects, f"/proc/{space.init}/root", ptys)
+        self._context = Context(snapshot, options, objects, space.root, ptys, space)
         self._attended: Pty | None = None
         self._versions = Versions(self._context)
-        self._files = MappedFiles(self._context.root, objects, self._context.places)
+        self._files = MappedFiles(self._context.root, objects, space.open, self._context.places)
         self._shared = SharedObjects(snapshot, space, self._context.notes)
         self._memory = MemoryRestorer(space.transport, objects, self._files, self._shared, self._context.notes)
         self._descriptors = Descriptors(self._context)

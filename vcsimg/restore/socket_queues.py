@@ -151,7 +151,6 @@ class Queue:
             raise RestoreError(self._what, "there was no room for what waited in it")
 
     def _send_all(self, handle: socket.socket, message: items.Message, fds: list[int], to: bytes | None) -> None:
-        flags = socket.MSG_DONTWAIT
         data = message.data
         ancillary: list[tuple[int, int, bytes]] = []
         if fds:
@@ -162,34 +161,52 @@ class Queue:
                 (socket.SOL_SOCKET, socket.SCM_CREDENTIALS, struct.pack("<3i", self._context.pids.get(pid, 0), uid, gid))
             )
         if to is not None:
-            self._send_to(handle, data, ancillary, to)
+            self._send_to(handle, message, ancillary, to)
             return
         done = 0
         while done < len(data) or not data:
             try:
-                done += self._with_credentials(handle, data[done:], ancillary, flags)
+                done += self._send_once(handle, data[done:], ancillary, message)
             except BlockingIOError:
                 raise RestoreError(self._what, f"{len(data)} bytes that waited in it do not fit") from None
             ancillary = [one for one in ancillary if one[1] != socket.SCM_RIGHTS]
             if self._found.type != socket.SOCK_STREAM or not data:
                 return
 
-    def _with_credentials(self, handle: socket.socket, data: bytes, ancillary: list[tuple[int, int, bytes]], flags: int) -> int:
+    def _send_once(
+        self,
+        handle: socket.socket,
+        data: bytes,
+        ancillary: list[tuple[int, int, bytes]],
+        message: items.Message,
+        to: bytes | str | None = None,
+    ) -> int:
+        address = () if to is None else (to,)
         try:
-            return handle.sendmsg([data], ancillary, flags)
+            return handle.sendmsg([data], ancillary, socket.MSG_DONTWAIT, *address)
         except PermissionError:
-            # Only the privileged may send in the name of others.
+            # Only the privileged may send in the name of others; the init of a user namespace is, within that.
+            others = [one for one in ancillary if one[1] != socket.SCM_CREDENTIALS]
+            if len(others) == len(ancillary) or message.sender is None:
+                raise
+            pid, uid, gid = message.sender
+            if self._context.space.user_namespace:
+                try:
+                    fds = [fd for one in others for (fd,) in struct.iter_unpack("<i", one[2])]
+                    return self._context.space.send(handle.fileno(), data, fds, (pid, uid, gid), to)
+                except PermissionError:
+                    pass
             self._context.notes.append(f"{self._what}: a message that waits names another sender than it did")
-            return handle.sendmsg([data], [one for one in ancillary if one[1] != socket.SCM_CREDENTIALS], flags)
+            return handle.sendmsg([data], others, socket.MSG_DONTWAIT, *address)
 
-    def _send_to(self, handle: socket.socket, data: bytes, ancillary: list[tuple[int, int, bytes]], to: bytes) -> None:
+    def _send_to(self, handle: socket.socket, message: items.Message, ancillary: list[tuple[int, int, bytes]], to: bytes) -> None:
         with _reachable(self._context, self._process, self._found):
             if self._found.family in _INTERNET:
                 host = socket.inet_ntop(self._found.family, to[8:24] if self._found.family == socket.AF_INET6 else to[4:8])
-                handle.sendmsg([data], ancillary, socket.MSG_DONTWAIT, (host, addresses.port_of(to)))
+                handle.sendmsg([message.data], ancillary, socket.MSG_DONTWAIT, (host, addresses.port_of(to)))
             else:
                 path = addresses.path_of(to)
-                handle.sendmsg([data], ancillary, socket.MSG_DONTWAIT, path if path is not None else to[2:])
+                self._send_once(handle, message.data, ancillary, message, path if path is not None else to[2:])
 
     def _descriptors(self, number: int) -> list[int]:
         """Those that were passed with a message."""

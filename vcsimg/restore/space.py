@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Sequence
@@ -112,10 +113,49 @@ class Space:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             return int(file.read().split()[-1])
 
+    @property
+    def root(self) -> str:
+        """The folder that is the root of the processes, as we see it."""
+        return f"/proc/{self.init}/root"
+
+    def open(self, path: str, flags: int) -> int:
+        """open(2) of a path as we see it. Where that is not permitted, and there is a user namespace, the init does it: there it may do with the
+        files of our user and group what that may by changing their modes (capabilities(7), CAP_DAC_OVERRIDE). Raises OSError."""
+        try:
+            return os.open(path, flags)
+        except PermissionError:
+            if not self.user_namespace or not path.startswith(self.root + "/"):
+                raise
+        return self._ask_for_file({"open": path.removeprefix(self.root), "flags": flags})
+
+    def send(self, through: int, data: bytes, fds: Sequence[int], sender: tuple[int, int, int], to: bytes | str | None) -> int:
+        """sendmsg(2) by the init, which in a user namespace may name each of its processes as the sender. `sender`: pid, uid and gid there. Returns
+        how much was sent. Raises OSError."""
+        content = os.memfd_create("message", os.MFD_CLOEXEC)
+        here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.write(content, data)
+            name = os.fsencode(to).hex() if to is not None else None
+            reply = self._ask({"send": sender, "to": name}, [through, content, here, *fds])
+        finally:
+            os.close(here)
+            os.close(content)
+        _raise(reply)
+        return int(reply["sent"])
+
+    def _ask_for_file(self, request: dict[str, Any]) -> int:
+        reply, fds = self._exchange(request)
+        _raise(reply)
+        return fds[0]
+
     def _ask(self, request: dict[str, Any], fds: Sequence[int] = ()) -> dict[str, Any]:
+        return self._exchange(request, fds)[0]
+
+    def _exchange(self, request: dict[str, Any], fds: Sequence[int] = ()) -> tuple[dict[str, Any], list[int]]:
+        received: list[int] = []
         try:
             socket.send_fds(self._control, [json.dumps(request).encode()], fds)
-            data = self._control.recv(_REPLY)
+            data, received, _, _ = socket.recv_fds(self._control, _REPLY, 1, socket.MSG_CMSG_CLOEXEC)
         except OSError:
             data = b""
         if not data:
@@ -123,7 +163,7 @@ class Space:
         reply: dict[str, Any] = json.loads(data)
         if "fatal" in reply:
             raise RestoreError("namespaces", reply["fatal"])
-        return reply
+        return reply, received
 
     def settle(self, pid: int, terminals: Sequence[int] = ()) -> None:
         """Everything is restored: the init outlives us from now on. `terminals`: masters and slaves of ptys of which it shall throw away what is
@@ -174,6 +214,11 @@ class Space:
         """Let it live on without us."""
         for end in (self._control, self.transport, self._transport_end):
             end.close()
+
+
+def _raise(reply: dict[str, Any]) -> None:
+    if "errno" in reply:
+        raise OSError(reply["errno"], os.strerror(reply["errno"]))
 
 
 def _fork(flags: int) -> int:
@@ -238,13 +283,20 @@ class _Init:
                 os._exit(1)
             request = json.loads(data)
             reply: dict[str, Any] = {}
+            opened: list[int] = []
             if "begin" in request:
                 self._begin(request["begin"], request["terminals"], request["ipc"], request["name"])
             elif "fork" in request:
                 reply = self._fork(request["fork"], request["leader"], request["path"])
             elif "settle" in request:
                 self._settle(request["settle"], fds)
-            self._control.send(json.dumps(reply).encode())
+            elif "open" in request:
+                reply = _open(request["open"], request["flags"], opened)
+            elif "send" in request:
+                reply = _send(fds, request["send"], request["to"])
+            socket.send_fds(self._control, [json.dumps(reply).encode()], opened)
+            for fd in opened:
+                os.close(fd)
             if self._root:
                 self._reap()
 
@@ -325,6 +377,32 @@ class _Init:
             if pid == self._root:
                 with suppress(OSError):
                     self._control.send(json.dumps({"status": status}).encode())
+
+
+def _open(path: str, flags: int, opened: list[int]) -> dict[str, Any]:
+    try:
+        opened.append(os.open(path, flags))
+    except OSError as error:
+        return {"errno": error.errno}
+    return {}
+
+
+def _send(fds: Sequence[int], sender: Sequence[int], to: str | None) -> dict[str, Any]:
+    through, content, folder, *passed = fds
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, struct.pack("<3i", *sender))]
+    if passed:
+        ancillary.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"<{len(passed)}i", *passed)))
+    with socket.socket(fileno=through) as handle:
+        try:
+            data = os.pread(content, os.fstat(content).st_size, 0)
+            os.fchdir(folder)
+            arguments = () if to is None else (bytes.fromhex(to),)
+            return {"sent": handle.sendmsg([data], ancillary, socket.MSG_DONTWAIT, *arguments)}
+        except OSError as error:
+            return {"errno": error.errno}
+        finally:
+            for fd in (content, folder, *passed):
+                os.close(fd)
 
 
 def _throw_away(terminals: Sequence[int]) -> NoReturn:
