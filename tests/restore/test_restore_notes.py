@@ -87,6 +87,8 @@ def limits_of(process: Process) -> list[ResourceLimit]:
 NAMED = {
     "named_session_keyring": ("session keyring mine", "has 1 in it"),
     "named_timer_of_a_thread": ("POSIX timer 0 clock", "the thread that made it"),
+    "named_write_cut_short": ("write to fd", "returned 65536 of 1048576 bytes"),
+    "named_receive_cut_short": ("recv with MSG_WAITALL from fd", "returned 1 of 2 bytes"),
 }
 
 

@@ -24,3 +24,30 @@ CASE(named_timer_of_a_thread) {
     CHECK(pipe(timer_made) == 0 && pthread_create(&thread, 0, make_timer, 0) == 0 && read(timer_made[0], &byte, 1) == 1);
     restored();
 }
+
+static int cut_pipe[2];
+static void *write_much(void *unused) {
+    static char much[1 << 20];
+    if (write(cut_pipe[1], much, sizeof much) > 0) pause();
+    return 0;
+}
+CASE(named_write_cut_short) { /* the pipe is full, a part is written, the rest waits */
+    pthread_t thread;
+    int size = 0;
+    CHECK(pipe(cut_pipe) == 0 && pthread_create(&thread, 0, write_much, 0) == 0);
+    while (size < fcntl(cut_pipe[1], F_GETPIPE_SZ)) { ioctl(cut_pipe[0], FIONREAD, &size); usleep(500); }
+    restored();
+}
+
+static void *receive_all(void *fd) {
+    char two[2];
+    if (recv(*(int *)fd, two, 2, MSG_WAITALL) > 0) pause();
+    return 0;
+}
+CASE(named_receive_cut_short) {
+    pthread_t thread;
+    int ends[2], size = 1;
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && pthread_create(&thread, 0, receive_all, ends) == 0 && write(ends[1], "x", 1) == 1);
+    while (size) { ioctl(ends[0], FIONREAD, &size); usleep(500); }
+    restored();
+}

@@ -23,6 +23,8 @@ _NEEDED = re.compile(
     r"mounts|landlock|local descriptor table|(process|thread \d+) (keyring|I/O permissions)"
     r"|thread \d+ (file descriptors|current directory, root and umask|\w+ namespace)"
 )
+_CUT_SHORT = re.compile(r"thread \d+ .* (to|from) fd \d+")
+"""System calls that the stop of the capture ended early."""
 
 
 def check_elsewhere(snapshot: Snapshot, options: RestoreOptions, notes: list[str]) -> None:
@@ -45,7 +47,8 @@ def check_elsewhere(snapshot: Snapshot, options: RestoreOptions, notes: list[str
                     raise RestoreError(what, reason, option=OPTION)
             elif _NEEDED.fullmatch(lost.resource) and not options.incomplete:
                 raise RestoreError(f"{what} {lost.resource}", lost.reason, option=OPTION)
-            notes.append(f"{what} {lost.resource} was not captured: {lost.reason}")
+            verb = "was not finished" if _CUT_SHORT.fullmatch(lost.resource) else "was not captured"
+            notes.append(f"{what} {lost.resource} {verb}: {lost.reason}")
         for kind, reason in _namespaces(process):
             refuse(f"{what} {kind} namespace", reason)
     notes.extend(_session_keyrings(snapshot))

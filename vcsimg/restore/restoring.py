@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from vcsimg.errors import RestoreError
@@ -19,7 +20,7 @@ from vcsimg.image.sections.family import SharedFile
 from vcsimg.image.sections.item import select
 from vcsimg.image.sections.status import Credentials, Identity
 from vcsimg.image.snapshot import Snapshot
-from vcsimg.kernel import procfs, ptrace
+from vcsimg.kernel import procfs
 from vcsimg.kernel.syscalls import NR
 from vcsimg.restore import arena, mqueues, transport, waits
 from vcsimg.restore.anonymous import restore_watches
@@ -275,6 +276,6 @@ class _Run:
             identity.stopped for identity in select(skeleton.process.section("status"), Identity)
         )
         if stopped:
-            os.kill(skeleton.tid, signal.SIGSTOP)
-        for remote in skeleton.threads.values():
-            ptrace.call(ptrace.PTRACE_DETACH, remote.tid, 0, 0)
+            with suppress(ProcessLookupError):
+                os.kill(skeleton.tid, signal.SIGSTOP)
+        skeleton.let_go()

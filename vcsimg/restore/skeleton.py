@@ -52,11 +52,18 @@ class Skeleton:
         with suppress(OSError):
             os.kill(self.tid, SIGKILL)
         for remote in reversed(self.threads.values()):
-            with suppress(ChildProcessError):
-                while True:
-                    _, status = os.waitpid(remote.tid, _WALL)
-                    if not os.WIFSTOPPED(status):
-                        break
+            _reap(remote.tid)
+
+    def let_go(self) -> None:
+        """It runs from now on. The first of its threads, or a process that runs already, may end it before the last is let go."""
+        ended = []
+        for remote in self.threads.values():
+            try:
+                ptrace.call(ptrace.PTRACE_DETACH, remote.tid, 0, 0)
+            except ProcessLookupError:
+                ended.append(remote.tid)
+        for tid in reversed(ended):
+            _reap(tid)
 
     def special(self) -> list[Region]:
         """The kernel's own regions in it, but vsyscall."""
@@ -142,6 +149,15 @@ def arena_base(regions: Iterable[Region]) -> int:
     if position + arena.SIZE > TASK_SIZE:
         raise RestoreError("memory", "no room between its regions to drive it")
     return position
+
+
+def _reap(tid: int) -> None:
+    """Wait for the end of a thread that we trace."""
+    with suppress(ChildProcessError):
+        while True:
+            _, status = os.waitpid(tid, _WALL)
+            if not os.WIFSTOPPED(status):
+                break
 
 
 def seize(tid: int) -> None:

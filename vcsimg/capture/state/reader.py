@@ -132,7 +132,7 @@ class StateReader:
     @contextmanager
     def passing(self, held: HeldProcess) -> Iterator[None]:
         """While it is stopped for another reason than read_held(): its system calls with a timeout are known again at the next stop."""
-        remember = self._threads.passing(held.threads, self._proc, int(held.stopped_at * 1e9))
+        remember = self._threads.passing(held, self._proc, int(held.stopped_at * 1e9))
         yield
         remember()
 

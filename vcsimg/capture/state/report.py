@@ -49,6 +49,10 @@ class Report:
         if record not in self._sections.setdefault("unsaved", []):
             self.put("unsaved", (record,))
 
+    def section(self, name: str) -> Section:
+        """The records of a section so far."""
+        return tuple(self._sections.get(name, ()))
+
     def sections(self) -> Mapping[str, Section]:
         """The sections that have records."""
         return {name: tuple(records) for name, records in self._sections.items() if records}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from vcsimg.capture.state.borrowing import Borrowings
+from vcsimg.capture.state.cut import Cut, cut_short
 from vcsimg.capture.state.moment import Moment
 from vcsimg.capture.state.own import POLICY, STACK, Own
 from vcsimg.capture.state.proc import ProcDirectory
@@ -27,7 +28,7 @@ from vcsimg.kernel.procfs import parse_status
 from vcsimg.kernel.robust import robust_list
 from vcsimg.kernel.scheduling import SchedulingAttributes, attributes, io_priority
 from vcsimg.kernel.syscalls import NR
-from vcsimg.process import HeldThread
+from vcsimg.process import HeldProcess, HeldThread
 
 Value = TypeVar("Value")
 
@@ -68,18 +69,22 @@ class ThreadsReader:
         self._still = Stillness()
         self._waits = Waits()
         self._seccomp = SeccompReader()
+        self._cuts: list[tuple[int, Cut]] = []
         self._placed: dict[int, list[str]] = {}
 
     def prepare(self, proc: ProcDirectory) -> None:
         """While it runs."""
         self._waits.prepare(proc)
 
-    def passing(self, held: Iterable[HeldThread], proc: ProcDirectory, now: int) -> Callable[[], None]:
+    def passing(self, held: HeldProcess, proc: ProcDirectory, now: int) -> Callable[[], None]:
         """It was stopped for another reason than a capture, after prepare(). Returns what is to be called when it is about to go on: then
         the waits of its threads are remembered. `now`: the instant of the stop, in nanoseconds of CLOCK_MONOTONIC."""
         found = []
-        for thread in held:
+        for thread in held.threads:
             registers = thread.registers()
+            cut = cut_short(registers, held.memory)
+            if cut is not None:
+                self._cuts.append((thread.tid, cut))
             count = switches(proc.read_at_once(f"task/{thread.tid}/status"))[0]
             wait = self._waits.find(thread.tid, registers, count, now)
             if wait is not None:
@@ -112,6 +117,9 @@ class ThreadsReader:
             thread.status = status
             registers = thread.registers()
             count = switches(status)
+            cut = cut_short(registers, moment.held.memory)
+            if cut is not None:
+                self._cuts.append((tid, cut))
             own = self._still.own(tid, registers, count) if tid != moment.tid else None
             if own is None:
                 if tid == moment.tid:
@@ -189,6 +197,11 @@ class ThreadsReader:
                 found += own
             threads.append(Thread(raw.tid, raw.registers, raw.xsave, records(found)))
             self._note_unread(raw, report)
+        files = report.section("files") if self._cuts else ()
+        for tid, cut in self._cuts:
+            if cut.concerns(files):
+                report.unsaved(f"thread {tid} {cut.what} fd {cut.fd}", cut.reason())
+        self._cuts.clear()
         return tuple(threads)
 
     def _items(self, raw: _Raw) -> list[Item]:
