@@ -137,7 +137,8 @@ class Queue:
     def _send(self, through: int, number: int, message: items.Message, *, named: bool) -> None:
         handle = socket.socket(fileno=os.dup(through))
         receiver = self._context.sockets.get(self._found.inode)
-        drops = _drops(receiver) if receiver is not None else 0
+        # TCP sends again what was dropped.
+        drops = _drops(receiver) if receiver is not None and self._found.type != socket.SOCK_STREAM else None
         try:
             buffer = handle.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
             _grow(handle, socket.SO_SNDBUF, _SO_SNDBUFFORCE)
@@ -147,7 +148,7 @@ class Queue:
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer // 2)
         finally:
             handle.close()
-        if receiver is not None and _drops(receiver) != drops:
+        if receiver is not None and drops is not None and _drops(receiver) != drops:
             raise RestoreError(self._what, "there was no room for what waited in it")
 
     def _send_all(self, handle: socket.socket, message: items.Message, fds: list[int], to: bytes | None) -> None:
