@@ -25,6 +25,12 @@ def call_of(state: State, tid: int) -> Call:
     return one(next(thread for thread in state.threads if thread.tid == tid), Call)
 
 
+def settled_capture(reader: StateReader) -> State:
+    """A capture when the threads are back in their calls, to which a busy machine may not have let them come yet."""
+    settle(reader.pid)
+    return capture(reader)
+
+
 def has_sched() -> bool:
     return Path("/proc/self/sched").exists()
 
@@ -35,7 +41,7 @@ def test_a_wait_is_counted_from_its_begin_however_often_it_is_interrupted(start:
     settle(target.pid)
     time.sleep(0.2)
     reader = StateReader(target.pid)
-    first, second, third = capture(reader), capture(reader), capture(reader)
+    first, second, third = (settled_capture(reader) for _ in range(3))
 
     for tid, usual, later in ((target.pid, CLOCK_NANOSLEEP, RESTART_SYSCALL), (epoller, EPOLL_WAIT, EPOLL_WAIT)):
         call = call_of(first, tid)
@@ -68,7 +74,7 @@ def test_another_reader_goes_on_from_what_the_image_says(start: Callable[..., Ta
     first = capture(StateReader(target.pid))
     reader = StateReader(target.pid)
     reader.recall(Process(target.pid, 0, first.name, RegionMap(()), first.threads))
-    second = capture(reader)
+    second = settled_capture(reader)
 
     call = call_of(second, target.pid)
     assert (call.number, call.original, call.began) == (RESTART_SYSCALL, CLOCK_NANOSLEEP, call_of(first, target.pid).began)
@@ -79,7 +85,7 @@ def test_a_wait_of_unknown_age_is_named(start: Callable[..., Target]) -> None:
     numbers(target)
     settle(target.pid)
     capture(StateReader(target.pid))
-    state = capture(StateReader(target.pid))
+    state = settled_capture(StateReader(target.pid))
 
     assert call_of(state, target.pid) == Call(RESTART_SYSCALL, None, 516, None)
     assert "interrupted before" in unsaved(state)[f"thread {target.pid} timeout"]
