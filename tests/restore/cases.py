@@ -1,6 +1,7 @@
-"""Cases of programs of many (tests/targets/restore_cases.h), as whoever runs them. Run as a program, several, each in both ways:
+"""Programs that verify themselves, as whoever runs this. Each prints `ready`, reads a line, prints `verified` and ends with status 42. Several, each in
+both ways:
 
-python -m tests.restore.cases FOLDER PROGRAM:CASE …     prints a line of JSON for each: its name, then an Outcome for each way
+python -m tests.restore.cases FOLDER NAME=COMMAND …     prints a line of JSON for each: its name, then an Outcome for each way
 
 killed    captured, killed, and restored
 beside    captured, left running, and restored twice; all three are alive at once, and verify themselves
@@ -10,19 +11,22 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.restore.reviving import Captured, Revived, capture, revive
 from vcsimg.errors import VcsimgError
+from vcsimg.store import Repository
 
+_VERIFIED = 42
 _PATIENCE = 60.0
 """Seconds after which a case that hangs is ended."""
 
@@ -52,6 +56,11 @@ def _watched(pid: int) -> Iterator[None]:
         timer.cancel()
 
 
+def _last(text: str) -> str:
+    """The last line."""
+    return text.rstrip("\n").rpartition("\n")[2]
+
+
 def _end(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
@@ -60,7 +69,7 @@ def _end(pid: int) -> None:
 def _finish(revived: Revived) -> str:
     with _watched(revived.restored.space.init):
         text, status = revived.finish()
-    return f"{text.rstrip()} {status}"
+    return f"{_last(text) if status == _VERIFIED else text.rstrip()} {status}"
 
 
 def _killed(captured: Captured) -> Outcome:
@@ -84,17 +93,17 @@ def _beside(captured: Captured) -> Outcome:
             copy.close()
     with _watched(captured.pid):
         text, _ = captured.process.communicate(b"go\n")
-    return Outcome("ended", "\n".join([*found, f"{text.decode().rstrip()} {captured.process.returncode}"]), tuple(notes))
+    return Outcome("ended", "\n".join([*found, f"{_last(text.decode())} {captured.process.returncode}"]), tuple(notes))
 
 
 WAYS = {"killed": _killed, "beside": _beside}
 
 
-def outcome(program: Path, name: str, way: str, folder: Path) -> Outcome:
-    """What has become of a case, in a new folder within `folder`."""
+def outcome(command: Sequence[str | Path], way: str, repository: Repository, folder: Path) -> Outcome:
+    """What has become of a program, in a new folder within `folder`."""
     captured = None
     try:
-        captured = capture([program, name], Path(tempfile.mkdtemp(dir=folder)))
+        captured = capture(command, Path(tempfile.mkdtemp(dir=folder)), repository)
         if captured.ready != "ready":
             return Outcome("unable", captured.ready)
         return WAYS[way](captured)
@@ -103,19 +112,20 @@ def outcome(program: Path, name: str, way: str, folder: Path) -> Outcome:
     finally:
         if captured is not None:
             captured.kill()
-            captured.repository.close()
 
 
 def main() -> int:
-    for word in sys.argv[2:]:
-        program, _, name = word.rpartition(":")
-        found = {}
-        for way in WAYS:
-            try:
-                found[way] = outcome(Path(program), name, way, Path(sys.argv[1]))
-            except Exception:
-                found[way] = Outcome("broken", traceback.format_exc())
-        print(json.dumps([name, {way: asdict(one) for way, one in found.items()}]), flush=True)
+    folder = Path(sys.argv[1])
+    with Repository.init(Path(tempfile.mkdtemp(dir=folder)) / "repository") as repository:
+        for word in sys.argv[2:]:
+            name, _, command = word.partition("=")
+            found = {}
+            for way in WAYS:
+                try:
+                    found[way] = outcome(shlex.split(command), way, repository, folder)
+                except Exception:
+                    found[way] = Outcome("broken", traceback.format_exc())
+            print(json.dumps([name, {way: asdict(one) for way, one in found.items()}]), flush=True)
     return 0
 
 

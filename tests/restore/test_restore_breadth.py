@@ -3,30 +3,24 @@ itself. As root and as an ordinary user; killed before it is restored, and runni
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import TARGETS, compile_target, home_of_nobody
+from tests.conftest import TARGETS, compile_target
+from tests.restore.batches import USERS, Found, batches
 from tests.restore.cases import WAYS, Outcome
 from tests.restore.reviving import capture, revive
 from vcsimg.errors import RestoreError
 
-ROOT = Path(__file__).parent.parent.parent
 PROGRAMS = {
     name: program
     for program in ("memory", "files", "signals", "threads", "waits", "sockets", "processes")
     for name in re.findall(r"^CASE\((\w+)\)", (TARGETS / f"restore_cases_{program}.c").read_text(), re.MULTILINE)
 }
 """The program of each case."""
-USERS = ("root", "nobody") if os.getuid() == 0 else ("ordinary",)
-AT_ONCE = 3
 
 PRIVILEGED = {
     "tcp_pair_addresses": "the connection has other addresses than",  # those of one that has just ended are the kernel's for a minute
@@ -75,78 +69,15 @@ FIRST_OF_ALL = frozenset(
 """Of three at once only the one that goes on first verifies itself: they share what is at a path, or see that others do."""
 
 
-class Batches:
-    """Runs cases, AT_ONCE at a time, as one user after the other, and reads what becomes of them."""
-
-    def __init__(self, folder: Path, names: dict[str, list[str]]) -> None:
-        self._folder = folder
-        self._names = names
-        self._running: dict[str, list[tuple[subprocess.Popen[str], Path]]] = {}
-        self._found: dict[tuple[str, str], dict[str, Outcome]] = {}
-
-    def outcome(self, user: str, name: str, way: str) -> Outcome:
-        if user not in self._running:
-            self._start(user)
-        worker = self._names[user].index(name) % AT_ONCE
-        process, errors = self._running[user][worker]
-        assert process.stdout is not None
-        while (user, name) not in self._found:
-            line = process.stdout.readline()
-            if not line:
-                pytest.fail(f"the cases were not run to their end: {errors.read_text()}")
-            done, ways = json.loads(line)
-            self._found[user, done] = {key: Outcome(**value) for key, value in ways.items()}
-        return self._found[user, name][way]
-
-    def _start(self, user: str) -> None:
-        home = self._folder / user
-        home.mkdir()
-        command = [sys.executable, "-m", "tests.restore.cases"]
-        if user == "nobody":
-            home = home_of_nobody(home)
-            command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", *command]
-        words = [f"{compile_target(f'restore_cases_{PROGRAMS[name]}')}:{name}" for name in self._names[user]]
-        environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
-        self._running[user] = []
-        for worker in range(AT_ONCE):
-            path = self._folder / f"{user}.{worker}"
-            with path.open("w") as errors:
-                process = subprocess.Popen(
-                    [*command, str(home), *words[worker::AT_ONCE]],
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    text=True,
-                    cwd=ROOT,
-                    env=environment,
-                )
-            self._running[user].append((process, path))
-
-    def close(self) -> None:
-        for process, _ in (one for running in self._running.values() for one in running):
-            process.kill()
-            process.communicate()
-
-
 @pytest.fixture(scope="module")
-def outcome(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str, str, str], Outcome]]:
-    """outcome(user, name, way): what has become of a case. Those that were selected run beside one another."""
-    names: dict[str, list[str]] = {user: [] for user in USERS}
-    for item in request.session.items:
-        if isinstance(item, pytest.Function) and item.originalname == "test_case" and item.module is request.module:
-            user, name = str(item.callspec.params["user"]), str(item.callspec.params["name"])
-            if name not in names[user]:
-                names[user].append(name)
-    batches = Batches(tmp_path_factory.mktemp("cases"), names)
-    yield batches.outcome
-    batches.close()
+def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
+    yield from batches(request, tmp_path_factory, lambda name: [compile_target(f"restore_cases_{PROGRAMS[name]}"), name])
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("user", USERS)
-def test_case(user: str, name: str, way: str, outcome: Callable[[str, str, str], Outcome]) -> None:
+def test_case(user: str, name: str, way: str, outcome: Found) -> None:
     found = outcome(user, name, way)
     if name in PRIVILEGED and user != "root":
         _is_said(found, PRIVILEGED[name])
