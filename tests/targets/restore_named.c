@@ -51,3 +51,42 @@ CASE(named_receive_cut_short) {
     while (size) { ioctl(ends[0], FIONREAD, &size); usleep(500); }
     restored();
 }
+
+CASE(named_urgent_data) {
+    int listening = socket(AF_INET, SOCK_STREAM, 0), sending = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof at;
+    CHECK(bind(listening, (void *)&at, size) == 0 && listen(listening, 1) == 0 && getsockname(listening, (void *)&at, &size) == 0);
+    CHECK(connect(sending, (void *)&at, size) == 0);
+    int receiving = accept(listening, 0, 0);
+    CHECK(receiving >= 0 && send(sending, "x", 1, MSG_OOB) == 1);
+    struct pollfd urgent = {receiving, POLLPRI, 0};
+    CHECK(poll(&urgent, 1, -1) == 1);
+    restored();
+}
+
+CASE(named_urgent_data_unix) {
+    int ends[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+    if (send(ends[0], "x", 1, MSG_OOB) != 1) not_here(); /* Linux 5.15 */
+    restored();
+}
+
+CASE(named_socket_error) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), closed = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof at;
+    CHECK(bind(closed, (void *)&at, size) == 0 && getsockname(closed, (void *)&at, &size) == 0);
+    CHECK(connect(fd, (void *)&at, size) == -1 && (errno == EINPROGRESS || errno == ECONNREFUSED));
+    if (errno == ECONNREFUSED) not_here();
+    struct pollfd refused = {fd, POLLERR, 0};
+    CHECK(poll(&refused, 1, -1) == 1);
+    restored();
+}
+
+CASE(named_inotify_events) {
+    int fd = inotify_init1(0);
+    CHECK(fd >= 0 && inotify_add_watch(fd, ".", IN_CREATE) > 0);
+    close(open("created", O_CREAT | O_WRONLY, 0600));
+    restored();
+}
