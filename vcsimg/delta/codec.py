@@ -138,8 +138,7 @@ def pack_words(used: npt.NDArray[np.bool_], words: Words) -> tuple[int, bytes]:
     """Code pages of which few words are used: `used` (512·n,), and those words, in order. Returns (codec, payload)."""
     size = len(used) * 8
     if len(words) <= FEW_WORDS:
-        plain, laned = (_coded(used, words, lanes=lanes, best=True) for lanes in (False, True))
-        number, packed = (LANES, laned) if len(laned) < len(plain) else (WORDS, plain)
+        number, packed = pack_few(np.packbits(used), words)
     else:
         lanes, shrinks = _lanes_gain(words, dense=False, quick=False)
         best = words.nbytes * 4 <= size or words.nbytes <= _SMALL or (lanes and shrinks)
@@ -149,6 +148,14 @@ def pack_words(used: npt.NDArray[np.bool_], words: Words) -> tuple[int, bytes]:
     every = np.zeros(len(used), np.uint64)
     every[used] = words
     return RAW, every.tobytes()
+
+
+def pack_few(bitmap: npt.NDArray[np.uint8], words: Words) -> tuple[int, bytes]:
+    """Code at most FEW_WORDS words, and the bitmap (64·n,) of where they stand in n pages. Returns (codec, payload)."""
+    best, head = _compressor(_BEST), bitmap.tobytes()
+    plain = best.compress(head + words.tobytes())
+    laned = best.compress(head + words.view(np.uint8).reshape(-1, 8).T.tobytes())
+    return (LANES, laned) if len(laned) < len(plain) else (WORDS, plain)
 
 
 def _coded(used: npt.NDArray[np.bool_], words: Words, *, lanes: bool, best: bool) -> bytes:

@@ -10,7 +10,7 @@ from vcsimg.delta.units import PAGES, Flags, Hashes, Indexes, Rows, ShortHashes
 _hash = xxhash.xxh3_64_intdigest
 
 
-def page_hashes(rows: Rows, pages: Indexes) -> Hashes:
+def page_hashes(rows: Rows | list[Rows], pages: Indexes) -> Hashes:
     """XXH3-64 of each row, seeded with its page's number: equal pages at two places do not cancel out in the state.
 
     rows (n, 4096) with contiguous rows; pages (n,); result (n,).

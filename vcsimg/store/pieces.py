@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
 from vcsimg.delta import Delta, PieceState, StateMismatch, encode, merge
 from vcsimg.delta.encode import keyframe
 from vcsimg.delta.merge import Words, few_words_of
+from vcsimg.delta.together import Change, encode_together
 from vcsimg.errors import DamagedImage
 from vcsimg.image.pages import Bytes2D, Flags, Indexes, PieceChange
 from vcsimg.image.region import RegionMap
@@ -118,8 +121,35 @@ class Encoder:
         if chain.links and (old is None or had is None):
             piece = chains.rebuild(self._deltas(chain.links, number), chain.state, self._at(number))
             delta = encode(number << PIECE_SHIFT, pages, piece.data[pages], piece.own[pages], new, own, chain.state, quick=quick)
-        if delta is None:
-            return Encoded(pages[:0])
+        return self.appended(chain, number, delta, maintain=maintain) if delta is not None else Encoded(pages[:0])
+
+    def encode_together(self, changes: Sequence[tuple[Chain, PieceChange]]) -> list[Delta | None]:
+        """Deltas for changes of few words in known pieces: each is to go to appended() next. None for changes that encode() must look at."""
+        plain = [
+            bool(chain.links) and change.old is not None and mapped_pages(self._regions, change.number) is None and not self._whole
+            for chain, change in changes
+        ]
+        found = iter(
+            encode_together(
+                [
+                    Change(
+                        change.number << PIECE_SHIFT,
+                        change.pages,
+                        cast(Bytes2D, change.old),
+                        cast(Flags, change.old_own),
+                        change.new,
+                        change.own,
+                        chain.state,
+                    )
+                    for (chain, change), one in zip(changes, plain, strict=True)
+                    if one
+                ]
+            )
+        )
+        return [next(found) if one else None for one in plain]
+
+    def appended(self, chain: Chain, number: int, delta: Delta, *, maintain: bool) -> Encoded:
+        """A chain whose state a delta has led on, with that delta. `maintain`: as in encode(). Raises DamagedImage."""
         if chain.state.empty:
             chain.links.clear()
             chain.words.clear()
