@@ -1,6 +1,6 @@
 """redis-server with data, and a client that connects again. Verifies itself.
 
-redis.py REDIS-SERVER FOLDER
+redis.py REDIS-SERVER
 """
 
 import os
@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 
-program, folder = sys.argv[1:]
+(program,) = sys.argv[1:]
+folder = os.getcwd()
 path = os.path.join(folder, "redis.sock")
 server = subprocess.Popen(
     [program, "--port", "0", "--unixsocket", path, "--dir", folder, "--save", "", "--appendonly", "yes", "--daemonize", "no"],
