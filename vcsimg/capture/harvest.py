@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,9 @@ from vcsimg.memory import Memory, read_pages
 _HELD_MOST = 64 << 20
 """Bytes of changes that are kept until the capture is stored, and go to the shadow only then."""
 
+_TOGETHER = 2048
+"""Pages of pieces for which the shadow is read in one step."""
+
 Own = Callable[[PageNumbers, Bytes2D], Flags]
 """Tells which of some pages have own content: not zeros, or not what the mapped file has there."""
 
@@ -49,6 +53,15 @@ class Update:
     pages: list[Indexes] = field(default_factory=list)
     rows: list[Bytes2D] = field(default_factory=list)
     own: list[Flags] = field(default_factory=list)
+
+
+class _Content(NamedTuple):
+    """What pages (n,) of a piece hold now: rows (n, 4096), of which own (n,) are own content."""
+
+    number: int
+    pages: Indexes
+    rows: Bytes2D
+    own: Flags
 
 
 class Harvest:
@@ -65,7 +78,7 @@ class Harvest:
         self._later: Ranges = NO_RANGES
         self._later_from: Memory | None = None
         self._owed: list[tuple[int, Indexes]] = []
-        self._unwritten: list[tuple[int, Indexes, Bytes2D, Flags]] = []
+        self._unwritten: list[PieceChange] = []
         self._held = 0
         self.bytes_read = 0
 
@@ -147,10 +160,23 @@ class Harvest:
         vanishing = set(known[mapped_ones & touches(known, vanished)].tolist())
         joined = np.fromiter((number for number in base if number not in self._shadow), np.int64)
         numbers = {*self._updates, *self._spilled, *vanishing, *joined[touches(joined, mapped)].tolist()}
+        plain: list[_Content] = []
+        plain_pages = 0
         for number in sorted(numbers.union(pieces_of(self._later).tolist())):
             update = self._updates.pop(number, Update())
+            waits = pending is not None and pending[0] == number
+            is_plain = not waits and number in self._shadow and number not in self._spilled and number not in vanishing
+            if is_plain and update.pages:
+                plain.append(_Content(number, *_newest(update)))
+                plain_pages += len(plain[-1].pages)
+                if plain_pages >= _TOGETHER:
+                    yield from self._plain(plain)
+                    plain_pages = 0
+                continue
+            yield from self._plain(plain)
+            plain_pages = 0
             postponed = False
-            if pending is not None and pending[0] == number:
+            if pending is not None and waits:
                 postponed = number not in self._shadow and not update.pages
                 # Last, so that it wins over what was copied before the stop.
                 update.pages.append(pending[1])
@@ -162,17 +188,39 @@ class Harvest:
                 yield change
                 if postponed:
                     self._owed.append((number, change.pages[change.own]))
-                elif self._held + change.new.nbytes <= _HELD_MOST:
-                    self._held += change.new.nbytes
-                    self._unwritten.append((number, change.pages, change.new, change.own))
                 else:
-                    self._shadow.write(number, change.pages, change.new, change.own)
+                    self._keep(change)
+        yield from self._plain(plain)
+
+    def _plain(self, parts: list[_Content]) -> Iterator[PieceChange]:
+        """Changes of pieces that the shadow knows and that have only new content; what it knows of them is read in one step. Empties the list."""
+        if parts:
+            old = self._shadow.read_all([(part.number, part.pages) for part in parts])
+            end = 0
+            for part in parts:
+                start, end = end, end + len(part.pages)
+                change = _compared(part, old[start:end], self._shadow.own(part.number)[part.pages])
+                if change is not None:
+                    yield change
+                    self._keep(change)
+            parts.clear()
+
+    def _keep(self, change: PieceChange) -> None:
+        """See to it that the shadow will hold what has changed."""
+        if self._held + change.new.nbytes <= _HELD_MOST:
+            self._held += change.new.nbytes
+            self._unwritten.append(change)
+        else:
+            self._write(change)
+
+    def _write(self, change: PieceChange) -> None:
+        self._shadow.write(change.number, change.pages, change.new, change.own)
 
     def settle(self) -> None:
         """After changes(): write to the shadow what it does not have yet: changes that are in hand, and, of pieces that it did not know, what
         was read later. Nobody waits for that: the capture is stored already."""
-        for number, pages, rows, own in self._unwritten:
-            self._shadow.write(number, pages, rows, own)
+        for change in self._unwritten:
+            self._write(change)
         self._unwritten.clear()
         for number, pages in self._owed:
             assert self._later_from is not None
@@ -231,20 +279,12 @@ class Harvest:
                 np.concatenate((new, np.zeros((len(gone), PAGE_SIZE), np.uint8))),
                 np.concatenate((own, np.zeros(len(gone), bool))),
             )
-        if not own.all():
-            new[~own] = 0
+        content = _Content(number, pages, new, own)
         if not known and not self._complete:
-            return PieceChange(number, pages, new, own)
+            return _compared(content, None, None)
         if known:
-            old, old_own = shadow.read(number, pages), shadow.own(number)[pages]
-            changed = (_words(new) != _words(old)).any(axis=1) | (own != old_own)
-        else:
-            old, old_own, changed = np.zeros_like(new), np.zeros(len(pages), bool), own
-        if not changed.any():
-            return None
-        if not changed.all():
-            pages, new, own, old, old_own = pages[changed], new[changed], own[changed], old[changed], old_own[changed]
-        return PieceChange(number, pages, new, own, old, old_own)
+            return _compared(content, shadow.read(number, pages), shadow.own(number)[pages])
+        return _compared(content, np.zeros_like(new), np.zeros(len(pages), bool))
 
     def _gone(self, number: int, named: Indexes, vanished: Ranges) -> Indexes:
         """Pages of a known piece that had own content, lie in vanished ranges, and were neither named nor found unchanged."""
@@ -257,6 +297,21 @@ class Harvest:
             flags &= ~self._seen[number]
         flags[named] = False
         return np.flatnonzero(flags).astype(np.uint16)
+
+
+def _compared(content: _Content, old: Bytes2D | None, old_own: Flags | None) -> PieceChange | None:
+    """The change from what there was, (n, 4096) and (n,), if that is known; None where nothing has changed."""
+    number, pages, new, own = content
+    if not own.all():
+        new[~own] = 0
+    if old is None or old_own is None:
+        return PieceChange(number, pages, new, own)
+    changed = (_words(new) != _words(old)).any(axis=1) | (own != old_own)
+    if changed.all():
+        return PieceChange(number, pages, new, own, old, old_own) if len(pages) else None
+    if not changed.any():
+        return None
+    return PieceChange(number, pages[changed], new[changed], own[changed], old[changed], old_own[changed])
 
 
 def _words(rows: Bytes2D) -> npt.NDArray[np.uint64]:

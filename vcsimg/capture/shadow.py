@@ -10,7 +10,7 @@ import errno
 import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ from vcsimg.capture.pages import PageNumbers, Ranges, pieces_of, within
 from vcsimg.errors import DiskFull
 from vcsimg.image.pages import Bytes2D, Flags, Indexes
 from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SIZE, WRITE_SIZE
+from vcsimg.kernel.calls import call_in_a_row
+from vcsimg.kernel.syscalls import NR
 
 _FEW = 32
 """Pages; with so many, Python is quicker than numpy is to call."""
@@ -74,6 +76,33 @@ class Shadow:
         for first, last in _runs(pages, own):
             buffer = view[first * PAGE_SIZE : last * PAGE_SIZE]
             got = os.preadv(self._file.fileno(), [buffer], base + int(pages[first]) * PAGE_SIZE)
+            assert got == len(buffer)
+        return rows
+
+    def read_all(self, parts: Sequence[tuple[int, Indexes]]) -> Bytes2D:
+        """The same of many pieces in one step: parts (number, pages (n,)), result (sum of n, 4096)."""
+        counts = [len(pages) for _, pages in parts]
+        pages = np.concatenate([pages for _, pages in parts]).astype(np.int64)
+        own = np.concatenate([self._own[number][pages] for number, pages in parts])
+        slots = np.repeat(np.array([self._slots.get(number, 0) for number, _ in parts], np.int64), counts)
+        offsets = slots * PIECE_SIZE + pages * PAGE_SIZE
+        rows = np.empty((len(pages), PAGE_SIZE), np.uint8)
+        rows[~own] = 0
+        wanted = np.flatnonzero(own)
+        breaks = np.flatnonzero((np.diff(wanted) != 1) | (np.diff(offsets[wanted]) != PAGE_SIZE)) + 1
+        first = wanted[np.concatenate(([0], breaks))[: len(wanted)]]
+        last = wanted[np.concatenate((breaks, [len(wanted)]))[: len(wanted)] - 1]
+        calls = np.zeros((len(first), 7), np.uint64)
+        calls[:, 0] = NR["pread64"]
+        calls[:, 1] = self._file.fileno()
+        calls[:, 2] = rows.ctypes.data + first * PAGE_SIZE
+        calls[:, 3] = (last + 1 - first) * PAGE_SIZE
+        calls[:, 4] = offsets[first]
+        results = call_in_a_row(calls)
+        for call in np.flatnonzero(results != calls[:, 3].astype(np.int64)).tolist():
+            # A signal came between.
+            buffer = rows[first[call] : last[call] + 1].reshape(-1).data
+            got = os.preadv(self._file.fileno(), [buffer], int(offsets[first[call]]))
             assert got == len(buffer)
         return rows
 
