@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vcsimg.store import Repository, consolidate
+from vcsimg.store.layout import FORMAT_TEXT
 from vcsimg.store.objects import BLOB, COMMIT, TREE, Entry, format_commit
 from vcsimg.store.pack import PackWriter
 from vcsimg.store.tree import TreeEditor
@@ -35,7 +36,7 @@ class History:
         self._tree = TreeEditor(None, lambda _: {})
         self._rng = random.Random(1)
         self._tip: str | None = None
-        self._chains: dict[str, list[str]] = {"4": [], "6": []}
+        self._chains: dict[str, list[str]] = {"7f1234400000": [], "7f1234600000": []}
         self.count = 0
 
     def grow(self, captures: int) -> None:
@@ -59,7 +60,7 @@ class History:
             self._tree.set(path, Entry(False, writer.add(BLOB, data)))
 
         if self.count == 0:
-            put(("format",), b"vcsimg 2\n")
+            put(("format",), FORMAT_TEXT)
             put(("host",), b"host name=web1\n")
             put(("tree",), b"process pid=1 parent=0 name=small\n")
             put(("proc", "1", "map", "000000000000"), b"")
@@ -68,7 +69,7 @@ class History:
         registers = "".join(f"register name=r{number} value={self._rng.getrandbits(40):#x}\n" for number in range(6))
         put(("proc", "1", "threads", "1"), registers.encode() + b"register name=rest value=0x0\n" * 20)
         for piece, names in self._chains.items():
-            base = ("proc", "1", "memory", "7f12", "3", "4", piece)
+            base = ("proc", "1", "memory", piece)
             if len(names) >= 30:
                 for name in names[1:17]:
                     self._tree.remove((*base, name))

@@ -68,7 +68,7 @@ def test_show_says_what_a_capture_holds(history: Cli) -> None:
 
 
 def test_show_gives_files_of_the_tree_as_they_are(history: Cli) -> None:
-    assert history("show", "HEAD:format").stdout == "vcsimg 2\n"
+    assert history("show", "HEAD:format").stdout == "vcsimg 3\n"
     assert set(history("show", "HEAD:").stdout.split()) >= {"format", "host", "tree", "proc/", "files/"}
     assert "has no 'nix'" in history("show", "HEAD:nix", status=1).stderr
 

@@ -1,6 +1,6 @@
 """The history that the bundles of older formats in data/ hold, made from a seed, so that tests know its content.
 
-A bundle is made by the package as it was when it wrote that format, from the root of a checkout of that commit (format 1: b4466d3^):
+A bundle is made by the package as it was when it wrote that format, from the root of a checkout of that commit (format 1: b4466d3^; format 2: ff7633c):
 
     PYTHONPATH=$PWD python HERE/tests/store/old_history.py HERE/tests/store/data/format-1.bundle
 """

@@ -16,7 +16,7 @@ from vcsimg.store import Repository
 from vcsimg.store.layout import FORMAT_TEXT
 
 DATA = Path(__file__).parent / "data"
-FORMATS = [1]
+FORMATS = [1, 2]
 
 
 @pytest.fixture(params=FORMATS, ids=[f"format {number}" for number in FORMATS])

@@ -312,7 +312,7 @@ def test_damage_is_named_by_capture_process_region_and_page(repo: Repository, gi
     model = Model()
     model.write(BASE + 4096, b"x")
     commit = model.capture(repo)
-    blob = bytearray(repo.show(commit, "proc/4242/memory/7f12/3/4/4/00000000.key"))
+    blob = bytearray(repo.show(commit, "proc/4242/memory/7f1234400000/00000000.key"))
     blob[34] ^= 1  # the page's hash
     with pytest.raises(DamagedImage) as caught:
         own_pages(repo.load(_forged(repo, commit, bytes(blob))))
@@ -322,7 +322,7 @@ def test_damage_is_named_by_capture_process_region_and_page(repo: Repository, gi
 
 def _forged(repo: Repository, commit: str, blob: bytes) -> str:
     """A copy of a capture whose only piece has another keyframe."""
-    return _replaced(repo, commit, ("proc", "4242", "memory", "7f12", "3", "4", "4", "00000000.key"), blob)
+    return _replaced(repo, commit, ("proc", "4242", "memory", "7f1234400000", "00000000.key"), blob)
 
 
 def _replaced(repo: Repository, commit: str, path: tuple[str, ...], data: bytes | None) -> str:
@@ -378,12 +378,12 @@ MEMORY = ("proc", "4242", "memory")
         ((*MEMORY, "7f12", "3", "4", "5", "00000000.key"), b""),
         ((*MEMORY, "7f12", "3", "4", "x"), b""),
         ((*MEMORY, "07f12", "3", "4", "4", "00000000.key"), b""),
-        ((*MEMORY, "7f12", "3", "4", "4", "00000001.key"), b""),
-        ((*MEMORY, "7f12", "3", "4", "4", "00000001.xor"), b""),
-        ((*MEMORY, "7f12", "3", "4", "4", "00000001.patch"), b""),
-        ((*MEMORY, "7f12", "3", "4", "4", "name"), b""),
-        ((*MEMORY, "7f12", "3", "4", "4", "00000000.key"), b""),
-        ((*MEMORY, "7f12", "3", "4", "4", "00000000.key"), None),
+        ((*MEMORY, "7f1234400000", "00000001.key"), b""),
+        ((*MEMORY, "7f1234400000", "00000001.xor"), b""),
+        ((*MEMORY, "7f1234400000", "00000001.patch"), b""),
+        ((*MEMORY, "7f1234400000", "name"), b""),
+        ((*MEMORY, "7f1234400000", "00000000.key"), b""),
+        ((*MEMORY, "7f1234400000", "00000000.key"), None),
     ],
 )
 def test_hostile_trees_are_refused(repo: Repository, path: tuple[str, ...], data: bytes | None) -> None:
@@ -410,7 +410,7 @@ def test_a_blob_of_another_piece_is_refused(repo: Repository) -> None:
     model.write(BASE, b"x")
     model.write(BASE + 4096 * 600, b"y")
     commit = model.capture(repo)
-    other = repo.show(commit, "proc/4242/memory/7f12/3/4/6/00000000.key")
+    other = repo.show(commit, "proc/4242/memory/7f1234600000/00000000.key")
     with pytest.raises(HostileImage):
         own_pages(repo.load(_forged(repo, commit, other)))
 
@@ -447,7 +447,7 @@ def test_a_writer_notices_damage_before_it_builds_on_it(repo: Repository) -> Non
     model = Model()
     model.write(BASE, b"x")
     commit = model.capture(repo)
-    blob = bytearray(repo.show(commit, "proc/4242/memory/7f12/3/4/4/00000000.key"))
+    blob = bytearray(repo.show(commit, "proc/4242/memory/7f1234400000/00000000.key"))
     blob[34] ^= 1  # the page's hash
     forged = _forged(repo, commit, bytes(blob))
     model.tip = forged

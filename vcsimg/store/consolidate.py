@@ -10,6 +10,7 @@ A `kill -9` at any point leaves at worst a duplicate, or a file that the next wr
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -167,6 +168,7 @@ def merge(paths: Sequence[Path], directory: Path, work: Path, *, sync: bool) -> 
     """Make one pack of several (oldest first), and remove them. Raises BadPack, OSError: then nothing has changed."""
     writer = PackWriter(directory, work, sync=sync, paced=sync)
     try:
+        newest = max(path.stat().st_mtime_ns for path in paths)
         indexes = [read_index(path.with_suffix(".idx")) for path in paths]
         if sum(len(index) for index in indexes) <= _ENTRYWISE or not _join(paths, indexes, writer):
             _copy(paths, writer)
@@ -176,6 +178,8 @@ def merge(paths: Sequence[Path], directory: Path, work: Path, *, sync: bool) -> 
         raise
     if keep is None:
         return
+    # As old as what is in it: the next merge puts it before packs of captures that were made meanwhile, whose bases it has.
+    os.utime(keep.with_suffix(".pack"), ns=(newest, newest))
     keep.unlink()
     # An index of many packs would name packs that are gone; git makes a new one when it is asked to.
     (directory / "multi-pack-index").unlink(missing_ok=True)
@@ -236,7 +240,7 @@ def _delta(contents: Contents, base: Oid, entry: PackEntry, back: int) -> bytes 
         return None
     delta = gitdelta.make(old, new, tree=entry.kind == TYPES[TREE])
     made = ofs_header(entry_header(OFS_DELTA, len(delta)), back) + zlib_ng.compress(delta, 6)
-    return made if len(made) * 4 < (entry.end - entry.offset) * 3 else None
+    return made if len(made) * 8 < (entry.end - entry.offset) * 7 else None
 
 
 class Bases:

@@ -6,12 +6,13 @@ import re
 
 from vcsimg.image.units import PIECE_SHIFT
 
-FORMAT = 2
+FORMAT = 3
 FORMAT_TEXT = f"vcsimg {FORMAT}\n".encode()
 
 NOT_SECTIONS = frozenset({"map", "mapped", "threads", "memory", "unreadable"})
 """Names below proc/<pid>/ that have a meaning of their own."""
 
+_FLAT = re.compile(r"(?:[0-9a-f]{12}|[1-9a-f][0-9a-f]{12,15})\Z")
 _HIGH = re.compile(r"(?:0|[1-9a-f][0-9a-f]{0,7})\Z")
 _DIGIT = re.compile(r"[0-9a-f]\Z")
 _EVEN = re.compile(r"[02468ace]\Z")
@@ -19,19 +20,26 @@ _BLOB = re.compile(r"([0-9a-f]{8})\.(key|xor|patch)\Z")
 _SECTION = re.compile(r"[a-z][a-z0-9_-]*\Z")
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}\Z")
 
-DEPTH = 4
-"""Directories from memory/ down to a piece's own."""
+FEW_PIECES = 64
+"""Of a process with so many, all directories stand side by side."""
+FLAT, DEEP = 1, 4
+"""Names from memory/ down to a piece's directory, of few pieces and of many."""
 
 
-def piece_path(number: int) -> tuple[str, str, str, str]:
+def piece_path(number: int, depth: int) -> tuple[str, ...]:
     """The names below memory/ of a piece's directory."""
     address = number << PIECE_SHIFT
+    if depth == FLAT:
+        return (f"{address:012x}",)
     return (f"{address >> 32:x}", f"{address >> 28 & 15:x}", f"{address >> 24 & 15:x}", f"{address >> 20 & 15:x}")
 
 
 def piece_number(names: tuple[str, ...]) -> int | None:
     """The piece that a path below memory/ spells, or None when it spells none."""
-    if len(names) != DEPTH or not _HIGH.match(names[0]):
+    if len(names) == FLAT:
+        number, rest = divmod(int(names[0], 16), 1 << PIECE_SHIFT) if _FLAT.match(names[0]) else (0, 1)
+        return number if not rest else None
+    if len(names) != DEEP or not _HIGH.match(names[0]):
         return None
     if not all(_DIGIT.match(name) for name in names[1:]) or not _EVEN.match(names[3]):
         return None

@@ -12,7 +12,6 @@ from vcsimg.errors import RepositoryBusy, StoreError
 from vcsimg.store import captures, cipher, leftovers, message, names, refs, remotes, setup
 from vcsimg.store.captures import Capture, capture_of
 from vcsimg.store.failures import translated
-from vcsimg.store.layout import piece_path
 from vcsimg.store.locks import Taken, locked
 from vcsimg.store.objects import BLOB, Entry
 from vcsimg.store.opened import Opened
@@ -169,7 +168,7 @@ class Repository:
 
         `parents[0]`, if any, must be the capture that `snapshot.base` names, and the tip of the branch if that exists already.
         An empty message is replaced by one that says what changed. `snapshot.facts.pages_changed` is filled in.
-        Reads `changes` of every process through; the arrays in them belong to the store from then on.
+        Reads `changes` of every process through; the arrays in them must not change until it has returned.
         Raises StoreError (DiskFull, RepositoryReadOnly, RepositoryBusy), DamagedImage. Then nothing has changed.
         """
         if snapshot.base is not None and (not parents or snapshot.base != parents[0]):
@@ -380,19 +379,15 @@ class Repository:
     def memory_id(self, rev: str, pid: int, numbers: Sequence[int]) -> Hashable:
         """Equal for two captures only if the map, the mapped files and these pieces of the process are the same in both; None if
         the capture does not have the process. Reads trees only. Raises UnknownRevision, DamagedImage, HostileImage."""
-        from vcsimg.store.source import Trees
+        from vcsimg.store.source import Trees, find_piece
 
         trees = Trees(self._opened.objects, self._opened.root(rev), f"capture {rev[:12]}")
         base = ("proc", str(pid))
         if trees.find(base) is None:
             return None
-        paths = [
-            (*base, "map"),
-            (*base, "mapped"),
-            (*base, "unreadable"),
-            *((*base, "memory", *piece_path(number)) for number in numbers),
-        ]
-        return tuple(entry and entry.oid for entry in map(trees.find, paths))
+        entries = [trees.find((*base, name)) for name in ("map", "mapped", "unreadable")]
+        entries += [find_piece(trees, (*base, "memory"), number) for number in numbers]
+        return tuple(entry and entry.oid for entry in entries)
 
     def walker(self, rev: str) -> Walker:
         """An image in hand that steps from capture to capture, beginning at `rev`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from vcsimg.delta.codec import unpack_frame
 from vcsimg.errors import DamagedImage, HostileImage
@@ -13,7 +14,7 @@ from vcsimg.image.region import RegionMap
 from vcsimg.image.snapshot import FILE_PART
 from vcsimg.image.units import PAGE_SHIFT, PIECE_SHIFT, PIECE_SIZE
 from vcsimg.store import chain
-from vcsimg.store.layout import DEPTH, chunk_directory, chunk_name, file_path, part_name, piece_number, piece_path
+from vcsimg.store.layout import DEEP, FLAT, chunk_directory, chunk_name, file_path, part_name, piece_number, piece_path
 from vcsimg.store.objects import BLOB, Entry, Objects, Oid
 
 CHUNK = 2 << 20
@@ -50,21 +51,30 @@ class Trees:
 def differing(objects: Objects, one: Oid, two: Oid, pid: int, where: str) -> Iterator[int]:
     """Numbers of the pieces of a process whose chains differ between two trees, in no order. Reads trees only."""
     path = f"proc/{pid}/memory"
-    yield from _differing(objects, (), objects.find(one, path, where), objects.find(two, path, where), where)
+    ones: dict[int, Entry | None] = {}
+    twos: dict[int, Entry | None] = {}
 
-
-def _differing(objects: Objects, names: tuple[str, ...], one: Entry | None, two: Entry | None, where: str) -> Iterator[int]:
-    if one == two:
-        return
-    if len(names) == DEPTH:
+    def compare(names: tuple[str, ...], one: Entry | None, two: Entry | None) -> None:
+        if one == two:
+            return
         number = piece_number(names)
         if number is not None:
-            yield number
-        return
-    ones = objects.tree(one.oid, where) if one is not None and one.is_tree else {}
-    twos = objects.tree(two.oid, where) if two is not None and two.is_tree else {}
-    for name in ones.keys() | twos.keys():
-        yield from _differing(objects, (*names, name), ones.get(name), twos.get(name), where)
+            # The same chain may stand elsewhere in the other, if that has few pieces and this one has many.
+            ones[number] = one or ones.get(number)
+            twos[number] = two or twos.get(number)
+        elif len(names) < DEEP:
+            below = objects.tree(one.oid, where) if one is not None and one.is_tree else {}
+            others = objects.tree(two.oid, where) if two is not None and two.is_tree else {}
+            for name in below.keys() | others.keys():
+                compare((*names, name), below.get(name), others.get(name))
+
+    compare((), objects.find(one, path, where), objects.find(two, path, where))
+    yield from (number for number in ones if ones[number] != twos[number])
+
+
+def find_piece(trees: Trees, base: tuple[str, ...], number: int) -> Entry | None:
+    """The directory of a piece, in a process's memory at `base`, or None."""
+    return trees.find((*base, *piece_path(number, FLAT))) or trees.find((*base, *piece_path(number, DEEP)))
 
 
 class StoredPieces:
@@ -83,20 +93,24 @@ class StoredPieces:
         """Numbers of all pieces, ascending. Raises HostileImage, DamagedImage."""
         if self._trees is None:
             return iter(())
-        return iter(sorted(self._walk((), self._trees.root)))
+        found = sorted(self._walk((), self._trees.root))
+        if any(one == two for one, two in pairwise(found)):
+            raise HostileImage(f"{self._where} memory", "a piece stands twice")
+        return iter(found)
 
     def _walk(self, path: tuple[str, ...], oid: Oid) -> Iterator[int]:
         assert self._trees is not None
-        if len(path) == DEPTH:
-            number = piece_number(path)
-            if number is None:
-                raise HostileImage(f"{self._where} memory/{'/'.join(path)}", "no address of a piece")
-            yield number
-            return
         for name, entry in self._trees.list(oid).items():
+            names = (*path, name)
             if not entry.is_tree:
                 raise HostileImage(f"{self._where} memory/{'/'.join(path)}", f"{name!r} does not belong here")
-            yield from self._walk((*path, name), entry.oid)
+            number = piece_number(names)
+            if number is not None:
+                yield number
+            elif len(names) < DEEP:
+                yield from self._walk(names, entry.oid)
+            else:
+                raise HostileImage(f"{self._where} memory/{'/'.join(names)}", "no address of a piece")
 
     def where(self, number: int, page: int | None = None) -> str:
         """A piece, or a page of it, as errors name it: with the region that it belongs to."""
@@ -109,7 +123,7 @@ class StoredPieces:
 
     def links(self, number: int) -> list[chain.Link]:
         """The chain of a piece; empty when it has no own content. Raises DamagedImage, HostileImage."""
-        entry = self._trees.find(piece_path(number)) if self._trees is not None else None
+        entry = find_piece(self._trees, (), number) if self._trees is not None else None
         if self._trees is None or entry is None:
             return []
         if not entry.is_tree:

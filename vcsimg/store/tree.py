@@ -101,6 +101,24 @@ class TreeEditor:
                 parent.children.pop(name, None)
             node = parent
 
+    def move(self, path: tuple[str, ...], to: tuple[str, ...]) -> None:
+        """Have what is at `path` at `to` instead."""
+        parent = self.node(path[:-1])
+        entry = parent.entries.get(path[-1]) if parent is not None else None
+        child = parent.children.get(path[-1]) if parent is not None else None
+        self.remove(path)
+        node = self.root
+        for name in to[:-1]:
+            node.dirty = True
+            below = self._enter(node, name, create=True)
+            assert below is not None
+            node = below
+        node.dirty = True
+        if entry is not None:
+            node.entries[to[-1]] = entry
+        if child is not None:
+            node.children[to[-1]] = child
+
     def walk(self, path: tuple[str, ...], depth: int) -> Iterator[tuple[str, ...]]:
         """The paths, relative to `path`, of everything exactly `depth` levels below it."""
         for name in self.names(path):

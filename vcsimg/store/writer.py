@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE, PIECE_SHIFT, PIECE_SIZE
 from vcsimg.store import chain as chains
 from vcsimg.store import text
 from vcsimg.store.files import FileWriter
-from vcsimg.store.layout import DEPTH, FORMAT_TEXT, file_path, is_section, piece_number, piece_path
+from vcsimg.store.layout import DEEP, FEW_PIECES, FLAT, FORMAT_TEXT, file_path, is_section, piece_number, piece_path
 from vcsimg.store.load import Loader
 from vcsimg.store.objects import BLOB, TREE, Entry, Objects, Oid, object_id
 from vcsimg.store.packseries import PackSeries
@@ -34,6 +35,8 @@ _IN_FLIGHT = 48 << 20
 _SMALL = 64
 """Pages. Encoding fewer is over before another thread has begun; and with a second thread at work, each of the many short system calls of
 the first waits for Python's lock when it returns (20 µs)."""
+_TOGETHER = 2048
+"""Pages of small changes that are encoded together."""
 _ALONE = 3
 _THOROUGH = 128
 _MAINTAIN_LEAST = 4
@@ -54,6 +57,22 @@ class Counts:
     regions: set[tuple[int, int]] = field(default_factory=set)
 
 
+@dataclass
+class _Upkeep:
+    """How many chains of a capture were looked at, and merged or re-based: a share of them may be."""
+
+    seen: int = 0
+    done: int = 0
+
+    @property
+    def is_due(self) -> bool:
+        return self.done < _MAINTAIN_LEAST + self.seen // _MAINTAIN_SHARE
+
+    def noted(self, encoded: Encoded) -> Encoded:
+        self.done += len(encoded.remove) > 0
+        return encoded
+
+
 class Writer:
     """Writes captures that follow one another. After any failure it must be thrown away: a new one reads its state again."""
 
@@ -66,6 +85,10 @@ class Writer:
         self._chains: dict[tuple[int, int], Chain] = {}
         self._text: dict[tuple[str, ...], object] = {}
         self._regions: dict[int, RegionMap] = {}
+        self._depths: dict[int, int] = {}
+        """How far down the pieces of processes are, by pid: FLAT or DEEP."""
+        self._shrunk: set[int] = set()
+        """Processes that may have become ones of few pieces."""
         self._files: dict[str, Oid] = {}
         self._contents = FileWriter()
         self._present: set[Oid] | None = None
@@ -102,6 +125,7 @@ class Writer:
 
     def _forget_process(self, pid: int) -> None:
         self._regions.pop(pid, None)
+        self._depths.pop(pid, None)
         for key in [key for key in self._chains if key[0] == pid]:
             del self._chains[key]
 
@@ -173,6 +197,7 @@ class Writer:
             self._unmapped(encoder, pid, before, process.regions, done, pack, counts)
         if before is None or before != process.regions:
             self._map(pid, process.regions, pack)
+        self._fan_out(pid)
         self._regions[pid] = process.regions
 
     def _old_regions(self, pid: int) -> RegionMap | None:
@@ -184,17 +209,47 @@ class Writer:
 
     def _numbers(self, pid: int) -> set[int]:
         found = set()
-        for names in self._tree.walk(("proc", str(pid), "memory"), DEPTH):
+        for names in self._tree.walk(("proc", str(pid), "memory"), self._depth(pid)):
             number = piece_number(names)
             if number is not None:
                 found.add(number)
         return found
 
+    def _depth(self, pid: int) -> int:
+        """How far down the pieces of a process are."""
+        known = self._depths.get(pid)
+        if known is None:
+            names = self._tree.names(("proc", str(pid), "memory"))
+            known = self._depths[pid] = FLAT if not names or piece_number((names[0],)) is not None else DEEP
+            self._shrunk.add(pid)
+        return known
+
+    def _piece(self, pid: int, number: int) -> tuple[str, ...]:
+        """The path of a piece."""
+        return ("proc", str(pid), "memory", *piece_path(number, self._depth(pid)))
+
+    def _fan_out(self, pid: int) -> None:
+        """Spread many pieces over directories, so that none becomes large, and have few side by side, so that what leads to one that has
+        changed is one tree. Between half of few and few it stays as it is."""
+        base = ("proc", str(pid), "memory")
+        depth = self._depth(pid)
+        if depth == FLAT:
+            due = len(self._tree.names(base)) > FEW_PIECES
+        else:
+            few = FEW_PIECES // 2
+            due = pid in self._shrunk and len(list(islice(self._tree.walk(base, DEEP), few + 1))) <= few
+        self._shrunk.discard(pid)
+        if due:
+            other = DEEP if depth == FLAT else FLAT
+            for number in self._numbers(pid):
+                self._tree.move((*base, *piece_path(number, depth)), (*base, *piece_path(number, other)))
+            self._depths[pid] = other
+
     def _chain(self, encoder: Encoder, pid: int, number: int) -> Chain:
         """What is known of a piece; read from the repository when it is touched for the first time."""
         known = self._chains.get((pid, number))
         if known is None:
-            node = self._tree.node(("proc", str(pid), "memory", *piece_path(number)))
+            node = self._tree.node(self._piece(pid, number))
             where = f"{self._where} process {pid} piece {number << PIECE_SHIFT:#x}"
             known = encoder.load(number, chains.links(node.entries, where)) if node is not None else Chain()
             self._chains[pid, number] = known
@@ -206,7 +261,9 @@ class Writer:
         """Encode changes, several at once, in their order, with a bounded amount of memory in flight."""
         waiting: deque[tuple[int, int, Future[Encoded]]] = deque()
         flying = 0
-        maintained = 0
+        small: list[tuple[Chain, PieceChange, bool]] = []
+        small_pages = 0
+        upkeep = _Upkeep()
         for count, change in enumerate(changes):
             quick = first or count >= _THOROUGH
             number = change.number
@@ -214,29 +271,35 @@ class Writer:
                 raise ValueError(f"piece {number << PIECE_SHIFT:#x} is named twice")
             done.add(number)
             chain = self._chain(encoder, pid, number)
-            maintain = maintained < _MAINTAIN_LEAST + count // _MAINTAIN_SHARE
-            if count < _ALONE or (not waiting and len(change.pages) < _SMALL):
-                encoded = encoder.encode(chain, change, maintain=maintain, quick=quick)
-                maintained += len(encoded.remove) > 0
-                yield number, encoded
+            upkeep.seen += 1
+            if not waiting and len(change.pages) < _SMALL:
+                small.append((chain, change, quick))
+                small_pages += len(change.pages)
+                if small_pages >= _TOGETHER:
+                    yield from _encoded_together(encoder, small, upkeep)
+                    small_pages = 0
+                continue
+            yield from _encoded_together(encoder, small, upkeep)
+            small_pages = 0
+            if count < _ALONE:
+                yield number, upkeep.noted(encoder.encode(chain, change, maintain=upkeep.is_due, quick=quick))
                 continue
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_WORKERS, "vcsimg-encode")
             size = change.new.nbytes + (change.old.nbytes if change.old is not None else 0)
-            waiting.append((number, size, self._pool.submit(encoder.encode, chain, change, maintain=maintain, quick=quick)))
+            waiting.append((number, size, self._pool.submit(encoder.encode, chain, change, maintain=upkeep.is_due, quick=quick)))
             del change
             flying += size
             while waiting and (flying > _IN_FLIGHT or waiting[0][2].done()):
                 number, size, future = waiting.popleft()
-                encoded = future.result()
                 flying -= size
-                maintained += len(encoded.remove) > 0
-                yield number, encoded
+                yield number, upkeep.noted(future.result())
+        yield from _encoded_together(encoder, small, upkeep)
         for number, _, future in waiting:
             yield number, future.result()
 
     def _keep(self, pid: int, number: int, encoded: Encoded, pack: PackSeries) -> None:
-        base = ("proc", str(pid), "memory", *piece_path(number))
+        base = self._piece(pid, number)
         if encoded.gone:
             self._drop(pid, number)
             return
@@ -248,7 +311,8 @@ class Writer:
             self._tree.set((*base, blob.name), Entry(False, blob.oid))
 
     def _drop(self, pid: int, number: int) -> None:
-        self._tree.remove(("proc", str(pid), "memory", *piece_path(number)))
+        self._tree.remove(self._piece(pid, number))
+        self._shrunk.add(pid)
         self._chains.pop((pid, number), None)
 
     def _unmapped(
@@ -257,7 +321,7 @@ class Writer:
         """Take own content away that lay in regions which are gone, as far as no change has named it."""
         for number in sorted(_touched(before, after) - done):
             start = number << PIECE_SHIFT
-            if self._tree.node(("proc", str(pid), "memory", *piece_path(number))) is None:
+            if self._tree.node(self._piece(pid, number)) is None:
                 continue
             if next(after.overlapping(start, start + PIECE_SIZE), None) is None:
                 self._drop(pid, number)
@@ -317,6 +381,20 @@ class Writer:
         """Add an object, unless the capture before has it."""
         oid = object_id(kind, data)
         return oid if oid in (self._present or ()) else pack.add(kind, data, stored=stored, oid=oid)
+
+
+def _encoded_together(
+    encoder: Encoder, small: list[tuple[Chain, PieceChange, bool]], upkeep: _Upkeep
+) -> Iterator[tuple[int, Encoded]]:
+    """Encode changes of few pages, each (chain, change, quick), in their order, and empty the list."""
+    deltas = encoder.encode_together([(chain, change) for chain, change, _ in small])
+    for (chain, change, quick), delta in zip(small, deltas, strict=True):
+        if delta is not None:
+            encoded = encoder.appended(chain, change.number, delta, maintain=upkeep.is_due)
+        else:
+            encoded = encoder.encode(chain, change, maintain=upkeep.is_due, quick=quick)
+        yield change.number, upkeep.noted(encoded)
+    small.clear()
 
 
 def _touched(before: RegionMap, after: RegionMap) -> set[int]:
