@@ -13,6 +13,7 @@ from pathlib import Path
 from vcsimg.capture.farewell import Farewell
 from vcsimg.capture.files import FileTable
 from vcsimg.capture.open_files import LIMIT, OpenFiles
+from vcsimg.capture.rehearsal import Rehearsal
 from vcsimg.capture.state import TreeState, host_records
 from vcsimg.capture.target import ENGINES, ProcessCapture
 from vcsimg.errors import ProcessError, VcsimgError
@@ -62,6 +63,7 @@ class Session:
         self._captures: dict[int, ProcessCapture] = {}
         self._bases: dict[int, Process] = {}
         self._files = FileTable()
+        self._rehearsal = Rehearsal()
         self._open_files = OpenFiles(options.scratch, options.file_content if options.files else 0)
 
     def __enter__(self) -> Session:
@@ -84,6 +86,7 @@ class Session:
             capture.close()
         self._captures.clear()
         self._open_files.close()
+        self._rehearsal.close()
 
     @contextmanager
     def capture(self) -> Iterator[Snapshot]:
@@ -99,6 +102,7 @@ class Session:
             pause = self._prepare()
             tree = TreeState()
             holds = ExitStack()
+            self._rehearsal.play()
             with holds, _no_collection():
                 helds = holds.enter_context(self._held())
                 if self.options.kill:
@@ -139,6 +143,7 @@ class Session:
                 for capture in self._captures.values():
                     capture.settle()
                 self._in_step = True
+            self._rehearsal.prepare()
 
     def _fall_back(self) -> None:
         """Begin again from the last stored capture: what the shadows hold is not what it holds."""
