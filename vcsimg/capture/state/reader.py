@@ -114,7 +114,7 @@ class StateReader:
         self._status.prepare(self._proc)
         self._keyrings.prepare(self._proc)
         self._threads.prepare(self._proc)
-        self._policies.prepare(self.pid, self._guards.prepare(self._proc, self.pid))
+        self._policies.prepare(self._guards.prepare(self._proc, self.pid))
         self._borrowings = self._plan()
 
     def rehearse(self) -> None:
