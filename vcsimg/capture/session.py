@@ -102,7 +102,8 @@ class Session:
             pause = self._prepare()
             tree = TreeState()
             holds = ExitStack()
-            self._rehearsal.play()
+            if all(capture.is_quiet for capture in self._captures.values()):
+                self._rehearsal.play()
             with holds, _no_collection():
                 helds = holds.enter_context(self._held())
                 if self.options.kill:

@@ -191,6 +191,11 @@ class ProcessCapture:
                 self._early = EarlyLook(self._tracker, self._map.all_eligible)
         self._state.rehearse()
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether hardly anything was written while prepare() copied: then a moment more or less until it is stopped makes no difference."""
+        return self._tracker is not None and not len(self._dirty)
+
     def _precopy(self, tracker: WriteProtection, pagemap_fd: int, memory: AutoMemory) -> None:
         """Copy what was written; then what was written meanwhile, as long as that becomes less, as a virtual machine is moved."""
         self._freshly_armed = False
