@@ -703,3 +703,14 @@ CASE(mem_policies_under_that_of_the_thread) { /* the kernel lists regions withou
     CHECK(policy(p, &nodes) == 4 && nodes == 0);
     CHECK(policy(p + (4 << 12), &nodes) == 0);
 }
+
+static void check_lock_future(int flags) { /* though nothing is locked yet */
+    unsigned char resident[4];
+    int locked = mlockall(flags) == 0; /* RLIMIT_MEMLOCK */
+    restored();
+    if (!locked) return;
+    char *p = map(4 << 12, RW, ANON);
+    CHECK(has_flag(p, "lo") == 1 && !mincore(p, 4 << 12, resident) && (resident[1] & 1) == !(flags & MCL_ONFAULT));
+}
+CASE(mem_lock_future_alone) { check_lock_future(MCL_FUTURE); }
+CASE(mem_lock_future_on_fault) { check_lock_future(MCL_FUTURE | MCL_ONFAULT); }

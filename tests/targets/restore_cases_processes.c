@@ -355,3 +355,16 @@ CASE(proc_autogroup_nice) {
     restored();
     CHECK(fd < 0 || autogroup_nice() == 7);
 }
+
+CASE(proc_thp_except_advised) {
+    int has = prctl(PR_SET_THP_DISABLE, 1, 2 /* PR_THP_DISABLE_EXCEPT_ADVISED, Linux 6.18 */, 0, 0) == 0;
+    int value = prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0);
+    restored();
+    CHECK(!has || prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == value);
+}
+
+CASE(proc_futex_hash) {
+    int has = prctl(78 /* PR_FUTEX_HASH, Linux 6.16 */, 1, 16, 0, 0) == 0;
+    restored();
+    CHECK(!has || prctl(78, 2, 0, 0, 0) == 16);
+}

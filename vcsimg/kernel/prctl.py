@@ -16,3 +16,5 @@ GET_TID_ADDRESS = 40  # a pointer at the address; needs CONFIG_CHECKPOINT_RESTOR
 GET_THP_DISABLE = 42  # value
 GET_MDWE = 66  # value
 GET_MEMORY_MERGE = 68  # value
+FUTEX_HASH = 78
+FUTEX_HASH_GET_SLOTS = 2  # value

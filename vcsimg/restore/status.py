@@ -67,7 +67,7 @@ def restore_settings(skeleton: Skeleton, context: Context) -> None:
     for settings in select(skeleton.process.section("status"), Settings):
         calls: list[Call] = [(NR["prctl"], (prctl.SET_CHILD_SUBREAPER, int(bool(settings.subreaper)), 0, 0, 0))]
         if settings.thp_disable is not None:
-            calls.append((NR["prctl"], (prctl.SET_THP_DISABLE, settings.thp_disable & 1, settings.thp_disable >> 1, 0, 0)))
+            calls.append((NR["prctl"], (prctl.SET_THP_DISABLE, settings.thp_disable & 1, settings.thp_disable & ~1, 0, 0)))
         if settings.memory_merge:
             calls.append((NR["prctl"], (prctl.SET_MEMORY_MERGE, 1, 0, 0, 0)))
         if settings.mdwe:
@@ -80,7 +80,15 @@ def restore_settings(skeleton: Skeleton, context: Context) -> None:
             if (settings.membarrier or 0) >> bit & 1:
                 remote.all([(NR["membarrier"], (1 << bit, 0, 0))], f"process {skeleton.pid} membarrier")
         if settings.lock_future:
-            remote.all([(NR["mlockall"], (mman.MCL_FUTURE,))], f"process {skeleton.pid} mlockall")
+            how = mman.MCL_FUTURE | (mman.MCL_ONFAULT if settings.lock_on_fault else 0)
+            remote.all([(NR["mlockall"], (how,))], f"process {skeleton.pid} mlockall")
+        if settings.futex_slots:
+            slots, now = (
+                settings.futex_slots,
+                remote.batch([(NR["prctl"], (prctl.FUTEX_HASH, prctl.FUTEX_HASH_GET_SLOTS, 0, 0, 0))]),
+            )
+            if now != [slots]:
+                calls.append((NR["prctl"], (prctl.FUTEX_HASH, prctl.FUTEX_HASH_SET_SLOTS, slots, 0, 0)))
         for (_, args), result in zip(calls, remote.batch(calls), strict=True):
             if failed(result):
                 context.notes.append(f"process {skeleton.pid}: prctl {args[0]} failed: {os.strerror(-result)}")

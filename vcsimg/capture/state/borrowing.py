@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from vcsimg.image.units import RemoteAddress
+from vcsimg.image.units import PAGE_SIZE, RemoteAddress
 from vcsimg.process import Borrowed
 
 _ALIGNMENT = 16
@@ -27,6 +27,7 @@ class Borrowings:
     data: bytes = b""
     _words: npt.NDArray[np.uint64] | None = None
     _addresses: npt.NDArray[np.int64] | None = None
+    _pages: npt.NDArray[np.int64] | None = None
 
     def buffer(self, size: int) -> Buffer:
         """Room of `size` bytes."""
@@ -34,7 +35,7 @@ class Borrowings:
         self.size += (size + _ALIGNMENT - 1) & -_ALIGNMENT
         return buffer
 
-    def call(self, number: int, *arguments: int | Buffer) -> Call:
+    def call(self, number: int, *arguments: int | Buffer | Page) -> Call:
         """Note a system call."""
         call = Call(self, len(self.calls), number, arguments)
         self.calls.append(call)
@@ -45,16 +46,20 @@ class Borrowings:
         """Prepare for run(): to be called early, so that run() need not."""
         words = np.zeros((len(self.calls), _WORDS), np.uint64)
         addresses = []
+        pages = []
         for row, call in enumerate(self.calls):
             words[row, 0] = call.number
             for column, argument in enumerate(call.arguments, 1):
                 if isinstance(argument, Buffer):
                     words[row, column] = argument.offset
                     addresses.append(row * _WORDS + column)
+                elif isinstance(argument, Page):
+                    pages.append(row * _WORDS + column)
                 else:
                     words[row, column] = argument % (1 << 64)
         self._words = words.reshape(-1)
         self._addresses = np.array(addresses, np.int64)
+        self._pages = np.array(pages, np.int64)
 
     def run(self, borrowed: Borrowed, room: RemoteAddress) -> None:
         """Make the calls, with buffers from `room` on. Raises BorrowError when they cannot be made (one that fails says so itself)."""
@@ -63,6 +68,7 @@ class Borrowings:
         assert self._words is not None
         words = self._words.copy()
         words[self._addresses] += np.uint64(room)
+        words[self._pages] = np.uint64(room & -PAGE_SIZE)
         self.results = borrowed.batch_of(words.tobytes())
         self.data = borrowed.read(room, self.size) if self.size else b""
 
@@ -81,14 +87,19 @@ class Buffer:
         return self.owner.data[self.offset : self.offset + self.size]
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Stands for the address of the page in which the buffers begin."""
+
+
 @dataclass(slots=True, eq=False)
 class Call:
-    """A system call to be borrowed; a Buffer among the arguments stands for its address."""
+    """A system call to be borrowed; a Buffer or Page among the arguments stands for its address."""
 
     owner: Borrowings = field(repr=False)
     index: int
     number: int
-    arguments: Sequence[int | Buffer]
+    arguments: Sequence[int | Buffer | Page]
 
     @property
     def result(self) -> int | None:

@@ -39,7 +39,7 @@ from vcsimg.errors import BorrowError, ProcessChanged
 from vcsimg.image.snapshot import FileContent, Process, Section, Thread
 from vcsimg.kernel import pidfd
 from vcsimg.kernel.procfs import parse_stat
-from vcsimg.process import HeldProcess, deferred
+from vcsimg.process import Borrowed, HeldProcess, deferred
 
 _UNSAVED = "unsaved"
 _STARTED, _EXIT_SIGNAL = 19, 35
@@ -167,7 +167,7 @@ class StateReader:
             self._stat, self._monotonic = moment.stat, moment.monotonic
             self._timers.read(moment)
             asks = self._threads.read(moment)
-            self._trouble = _run(held, asks, lambda: self._status.look_at_locks(moment))
+            self._trouble = _run(held, asks, lambda borrowed: self._status.look_at_locks(moment, borrowed))
             self._threads.remember(moment, asks.keys())
             if meanwhile is not None:
                 meanwhile()
@@ -256,14 +256,13 @@ class StateReader:
         return {record.int("mount") for record in records if record.get("mount") is not None}
 
 
-def _run(held: HeldProcess, asks: Mapping[int, Borrowings], meanwhile: Callable[[], None]) -> str | None:
-    """Let each thread make its calls, with buffers in memory that the first one gets; `meanwhile` is called when it has it. Returns why
+def _run(held: HeldProcess, asks: Mapping[int, Borrowings], then: Callable[[Borrowed], None]) -> str | None:
+    """Let each thread make its calls, with buffers in memory that the first one gets; `then` is called as long as it has it. Returns why
     not, if it cannot be done."""
     size = max(ask.size for ask in asks.values())
     try:
         with deferred(), held.borrow() as borrowed:
             room = borrowed.scratch(size)
-            meanwhile()
             for thread in held.threads:
                 if thread.tid not in asks:
                     continue
@@ -272,6 +271,7 @@ def _run(held: HeldProcess, asks: Mapping[int, Borrowings], meanwhile: Callable[
                 else:
                     with held.borrow(thread) as other:
                         asks[thread.tid].run(other, room)
+            then(borrowed)
     except BorrowError as error:
         return str(error)
     return None

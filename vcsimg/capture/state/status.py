@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 
-from vcsimg.capture.state.borrowing import Borrowings, Buffer, Call
+from vcsimg.capture.state.borrowing import Borrowings, Buffer, Call, Page
 from vcsimg.capture.state.moment import Moment
 from vcsimg.capture.state.paths import Link
 from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.capture.state.report import Report
+from vcsimg.errors import BorrowError
 from vcsimg.image.sections.status import Command, Credentials, Directory, Identity, MemoryBounds, Security, Settings
-from vcsimg.kernel import autogroup, prctl
+from vcsimg.image.units import PAGE_SIZE
+from vcsimg.kernel import autogroup, mman, prctl
 from vcsimg.kernel.procfs import Stat, parse_stat, parse_status
 from vcsimg.kernel.syscalls import NR
+from vcsimg.process import Borrowed
 
 _GET_REGISTRATIONS = 1 << 9
 """MEMBARRIER_CMD_GET_REGISTRATIONS (linux/membarrier.h)."""
 _NO_LOGIN = 0xFFFFFFFF
+_FRESH = 128 << 10
+"""Bytes of memory that nothing has touched: so many that they are a mapping of their own."""
 
 
 def credentials(status: Mapping[str, str], securebits: int | None = None) -> Credentials:
@@ -81,7 +88,9 @@ class StatusReader:
             self._words[name] = (ask.call(NR["prctl"], number, buffer, 0, 0, 0), buffer)
         self._brk = ask.call(NR["brk"], 0)
         self._membarrier = ask.call(NR["membarrier"], _GET_REGISTRATIONS, 0, 0)
-        self.lock_future = False
+        self._futex_slots = ask.call(NR["prctl"], prctl.FUTEX_HASH, prctl.FUTEX_HASH_GET_SLOTS, 0, 0, 0)
+        self._cold = ask.call(NR["madvise"], Page(), PAGE_SIZE, mman.MADV_COLD)
+        self.lock_future = self.lock_on_fault = False
 
     def read(self, moment: Moment) -> None:
         """While it is stopped."""
@@ -101,10 +110,17 @@ class StatusReader:
         self._oom = proc.try_read_at_once("oom_score_adj")
         self._dump = proc.try_read_at_once("coredump_filter")
 
-    def look_at_locks(self, moment: Moment) -> None:
-        """While it has memory that was borrowed: if that is locked, so is all that it gets (mlockall(2), MCL_FUTURE)."""
-        before = _locked(moment.status)
-        self.lock_future = before > 0 and _locked(moment.proc.read_at_once("status")) > before
+    def look_at_locks(self, moment: Moment, borrowed: Borrowed) -> None:
+        """While it has memory that was borrowed: if that is locked, so is all that it gets (mlockall(2), MCL_FUTURE). Locked memory cannot be
+        called cold (mm/madvise.c, can_madv_lru_vma)."""
+        if self._cold.result != -errno.EINVAL or _locked(moment.proc.read_at_once("status")) <= _locked(moment.status):
+            return
+        self.lock_future = True
+        with suppress(BorrowError):  # more than it may lock
+            fresh = borrowed.scratch(_FRESH)
+            answer = borrowed.scratch(_FRESH // PAGE_SIZE)
+            borrowed.syscall(NR["mincore"], fresh, _FRESH, answer)
+            self.lock_on_fault = not any(borrowed.read(answer, _FRESH // PAGE_SIZE))
 
     def finish(self, report: Report) -> None:
         """Write the section."""
@@ -184,6 +200,7 @@ class StatusReader:
         merge = self._value("memory_merge")
         subreaper = self._word("subreaper")
         registered = self._membarrier.result
+        slots = self._futex_slots.result
         group = autogroup.parse_nice(self._autogroup or b"")
         return Settings(
             oom_score_adj=int(self._oom) if self._oom else None,
@@ -196,6 +213,8 @@ class StatusReader:
             mce_kill=self._value("mce_kill"),
             membarrier=registered if registered is not None and registered > 0 else None,
             lock_future=self.lock_future or None,
+            lock_on_fault=self.lock_on_fault or None,
+            futex_slots=slots if slots is not None and slots > 0 else None,
             autogroup_nice=(group[1] or None) if group is not None else None,
         )
 

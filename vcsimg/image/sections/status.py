@@ -108,6 +108,8 @@ class Settings(Item, kind="settings"):
     membarrier: Hex | None = None
     lock_future: bool | None = None
     autogroup_nice: int | None = None
+    lock_on_fault: bool | None = None
+    futex_slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
