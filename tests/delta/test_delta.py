@@ -133,7 +133,7 @@ def test_random_pages_are_stored_raw_and_zeros_cost_nothing() -> None:
     assert len(delta.payload) < 100
 
 
-@pytest.mark.parametrize("kind", ["zeros", "one", "pointers", "text", "counters", "random"])
+@pytest.mark.parametrize("kind", ["zeros", "one", "pointers", "text", "digits", "counters", "random"])
 def test_every_codec_comes_back(kind: str) -> None:
     """Data that leads to each codec; what is unpacked is what was packed."""
     rng = np.random.default_rng(2)
@@ -145,6 +145,8 @@ def test_every_codec_comes_back(kind: str) -> None:
         words[:] = 0x7F0000000000 + rng.integers(0, 1 << 12, words.shape) * 48
     elif kind == "text":
         rows[:] = np.frombuffer((b"some text that repeats itself, " * 3000)[: rows.nbytes], np.uint8).reshape(rows.shape)
+    elif kind == "digits":
+        rows[:] = rng.integers(ord("0"), ord("9") + 1, rows.shape)
     elif kind == "counters":
         words[:, ::5] = rng.integers(0, 1000, words[:, ::5].shape)
     elif kind == "random":
@@ -157,7 +159,7 @@ def test_every_codec_comes_back(kind: str) -> None:
     expected_data[pages] ^= rows
     codec.xor_into(number, payload, pages, data, "test")
     assert np.array_equal(data, expected_data)
-    expected = {"pointers": codec.LANES, "text": codec.ZSTD, "random": codec.RAW}
+    expected = {"pointers": codec.LANES, "text": codec.WORDS, "digits": codec.ZSTD, "random": codec.RAW}
     assert number == expected.get(kind, number)
     if kind in ("zeros", "one", "counters"):
         assert number in (codec.WORDS, codec.LANES)

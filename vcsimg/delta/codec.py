@@ -49,6 +49,7 @@ _BEST = 6
 _SMALL = 64 << 10
 _SAMPLE = 16 << 10
 _SHRINKS = 4
+_SHRINKS_SOME = 2
 _CLEARLY = 0.95
 _BITMAP = PAGE // 64
 _WORDS = PAGE // 8
@@ -93,12 +94,13 @@ def pack(rows: Rows, *, quick: bool = False, old: Rows | None = None) -> tuple[i
     if not dense:
         return pack_words(used, words)
     lanes, shrinks = _lanes_gain(words, dense=True, quick=quick)
-    if lanes:
+    thorough = shrinks > _SHRINKS and not quick
+    if lanes or thorough:
         words = every[used]
-        packed = _coded(used, words, lanes=True, best=words.nbytes <= _SMALL or (shrinks and not quick))
+        number, packed = LANES if lanes else WORDS, _coded(used, words, lanes=lanes, best=words.nbytes <= _SMALL or thorough)
     else:
-        packed = _compressor(_GOOD if rows.nbytes <= _SMALL else _FAST).compress(rows.data)
-    return (LANES if lanes else ZSTD, packed) if _pays(packed, rows.nbytes) else (RAW, rows.tobytes())
+        number, packed = ZSTD, _compressor(_GOOD if rows.nbytes <= _SMALL else _FAST).compress(rows.data)
+    return (number, packed) if _pays(packed, rows.nbytes) else (RAW, rows.tobytes())
 
 
 def _patch(rows: Rows, old: Rows, words: Words) -> bytes | None:
@@ -141,7 +143,7 @@ def pack_words(used: npt.NDArray[np.bool_], words: Words) -> tuple[int, bytes]:
         number, packed = pack_few(np.packbits(used), words)
     else:
         lanes, shrinks = _lanes_gain(words, dense=False, quick=False)
-        best = words.nbytes * 4 <= size or words.nbytes <= _SMALL or (lanes and shrinks)
+        best = words.nbytes * 4 <= size or words.nbytes <= _SMALL or shrinks > _SHRINKS_SOME
         number, packed = LANES if lanes else WORDS, _coded(used, words, lanes=lanes, best=best)
     if _pays(packed, size):
         return number, packed
@@ -167,10 +169,10 @@ def _pays(packed: bytes, size: int) -> bool:
     return len(packed) < size - (size >> 5)
 
 
-def _lanes_gain(words: npt.NDArray[np.uint64], *, dense: bool, quick: bool) -> tuple[bool, bool]:
-    """Whether words compress better lane by lane, and whether they shrink to a quarter.
+def _lanes_gain(words: npt.NDArray[np.uint64], *, dense: bool, quick: bool) -> tuple[bool, float]:
+    """Whether words compress better lane by lane, and how many times smaller they become.
 
-    A sample decides; all of them if it shrinks so, since that costs little: what repeats over long distances shows in no sample. If
+    A sample decides; all of them if it shrinks to a quarter, since that costs little: what repeats over long distances shows in no sample. If
     `quick`, the sample decides alone.
     """
     tried = _sampled(words)
@@ -178,7 +180,7 @@ def _lanes_gain(words: npt.NDArray[np.uint64], *, dense: bool, quick: bool) -> t
     if not quick and len(tried) < len(words) and min(plain, lanes) * _SHRINKS < tried.nbytes:
         tried = words
         plain, lanes = _tried(words)
-    return lanes < plain * (_CLEARLY if dense else 1), min(plain, lanes) * _SHRINKS < tried.nbytes
+    return lanes < plain * (_CLEARLY if dense else 1), tried.nbytes / min(plain, lanes)
 
 
 def _tried(words: npt.NDArray[np.uint64]) -> tuple[int, int]:
@@ -235,16 +237,17 @@ def xor_into(codec: int, payload: bytes | memoryview, pages: Indexes, data: Rows
         else:
             data[pages] = rows
         return
-    used, words = _read_words(payload, len(pages), codec == LANES, where)
-    if zeros and len(words) * _FEW > len(used):
+    bitmap, words = _split_words(payload, len(pages), codec == LANES, where)
+    if zeros and len(words) * _FEW > len(pages) * _WORDS:
         # A mask is ten times as quick as places, but costs its length.
+        used = _flags(bitmap, words, where)
         whole = len(pages) == len(data)
         every = data.reshape(-1).view(np.uint64) if whole else np.zeros(len(used), np.uint64)
         every[used] = words
         if not whole:
             data[pages] = every.view(np.uint8).reshape(len(pages), PAGE)
         return
-    data.reshape(-1).view(np.uint64)[_places(used, pages)] ^= words
+    data.reshape(-1).view(np.uint64)[_in_pages(_numbers(bitmap, words, where), pages)] ^= words
 
 
 def xor_small(parts: Sequence[tuple[int, bytes | memoryview, Indexes]], data: Rows, where: str) -> None:
@@ -278,8 +281,8 @@ def used_words(codec: int, payload: bytes | memoryview, pages: Indexes, where: s
     coded by words. Raises HostileImage, DamagedImage."""
     if codec not in (WORDS, LANES):
         return None
-    used, words = _read_words(payload, len(pages), codec == LANES, where)
-    return _places(used, pages), words
+    bitmap, words = _split_words(payload, len(pages), codec == LANES, where)
+    return _in_pages(_numbers(bitmap, words, where), pages), words
 
 
 def few_words(rows: Rows, pages: Indexes, packed: int) -> tuple[Places, Words] | None:
@@ -289,12 +292,7 @@ def few_words(rows: Rows, pages: Indexes, packed: int) -> tuple[Places, Words] |
     every = rows.reshape(-1).view(np.uint64)
     used = every != 0
     words = every[used]
-    return (_places(used, pages), words) if len(words) <= FEW_WORDS else None
-
-
-def _places(used: npt.NDArray[np.bool_], pages: Indexes) -> Places:
-    """Which words of a piece are `used` (512·n,) in its pages (n,)."""
-    return _in_pages(np.flatnonzero(used), pages)
+    return (_in_pages(np.flatnonzero(used), pages), words) if len(words) <= FEW_WORDS else None
 
 
 def _in_pages(used: Places, pages: Indexes) -> Places:
@@ -305,23 +303,33 @@ def _in_pages(used: Places, pages: Indexes) -> Places:
 
 
 def _unpack_words(payload: bytes | memoryview, pages: int, lanes: bool, where: str) -> Rows:
-    used, words = _read_words(payload, pages, lanes, where)
-    every = np.zeros(len(used), np.uint64)
-    every[used] = words
+    bitmap, words = _split_words(payload, pages, lanes, where)
+    every = np.zeros(pages * _WORDS, np.uint64)
+    every[_flags(bitmap, words, where)] = words
     return every.view(np.uint8).reshape(pages, PAGE)
 
 
-def _read_words(
-    payload: bytes | memoryview, pages: int, lanes: bool, where: str
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint64]]:
-    """Which of the pages' words are not zero, (512·n,), and those."""
-    bitmap = pages * _BITMAP
+def _split_words(payload: bytes | memoryview, pages: int, lanes: bool, where: str) -> tuple[npt.NDArray[np.uint8], Words]:
+    """The bitmap of which of the pages' words are not zero, (64·n,), and those; not compared yet."""
     data = np.frombuffer(_words_frame(payload, pages, where), np.uint8)
-    used = np.unpackbits(data[:bitmap]).view(bool)
-    body = data[bitmap:]
-    if np.count_nonzero(used) * 8 != len(body):
+    bitmap, body = data[: pages * _BITMAP], data[pages * _BITMAP :]
+    return bitmap, (_from_lanes(body) if lanes else body).view(np.uint64)
+
+
+def _flags(bitmap: npt.NDArray[np.uint8], words: Words, where: str) -> npt.NDArray[np.bool_]:
+    """Which words a bitmap names, as flags. Raises HostileImage when they are not as many as `words`."""
+    used = np.unpackbits(bitmap).view(bool)
+    if np.count_nonzero(used) != len(words):
         raise HostileImage(where, "its bitmap does not count its words")
-    return used, (_from_lanes(body) if lanes else body).view(np.uint64)
+    return used
+
+
+def _numbers(bitmap: npt.NDArray[np.uint8], words: Words, where: str) -> Places:
+    """The same as numbers, ascending."""
+    used = _set_bits(bitmap)
+    if len(used) != len(words):
+        raise HostileImage(where, "its bitmap does not count its words")
+    return used
 
 
 def _words_frame(payload: bytes | memoryview, pages: int, where: str) -> bytes:
