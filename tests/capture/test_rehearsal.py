@@ -26,7 +26,7 @@ def _children() -> set[int]:
     return set(procfs.children(os.getpid()))
 
 
-def test_it_runs_from_the_second_capture_on_and_ends_with_the_session(start: Start, tmp_path: Path) -> None:
+def test_it_runs_as_long_as_the_session(start: Start, tmp_path: Path) -> None:
     target = start("capture_dirty")
     before = _children()
     store = MemoryStore()
@@ -58,7 +58,8 @@ def test_without_such_a_program_nothing_is_rehearsed(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(rehearsal, "_COMMAND", "no-such-program")
     before = _children()
     one = Rehearsal()
-    one.prepare()
+    assert one.prepare()
+    assert not one.prepare()
     one.play()
     one.close()
     assert _children() == before

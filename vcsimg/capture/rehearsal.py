@@ -1,7 +1,8 @@
 """A stop in vain, of a process of our own, right before that of the target.
 
-Between two captures the processor's caches are full of other things, and a virtual machine's idle processors sleep deeply: the first
-threads that are woken take twice as long. Both are over after a first stop; so that is another process's.
+What is done for the first time takes several times as long. Between two captures the processor's caches are full of other things, and a virtual
+machine's idle processors sleep deeply: the first threads that are woken take twice as long. All that is over after a first stop; so that is another
+process's.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ class Rehearsal:
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._reader: StateReader | None = None
+        self._begun = False
 
-    def prepare(self) -> None:
-        """Start the child, if it does not run yet."""
-        if self._child is None:
+    def prepare(self) -> bool:
+        """Start the child, if that was not done yet; whether it was not."""
+        first, self._begun = not self._begun, True
+        if first:
             with suppress(OSError, VcsimgError):
                 self._child = subprocess.Popen([_COMMAND], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
                 self._reader = StateReader(self._child.pid)
                 find_code_early(self._child.pid)
+        return first
 
     def play(self) -> None:
         """Stop it, read it, and let it go."""
@@ -46,7 +50,7 @@ class Rehearsal:
 
     def close(self) -> None:
         """End the child. Nothing more happens when called again."""
-        child, self._child, self._reader = self._child, None, None
+        child, self._child, self._reader, self._begun = self._child, None, None, False
         if child is not None:
             child.kill()
             child.communicate()

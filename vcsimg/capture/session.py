@@ -99,10 +99,13 @@ class Session:
         farewell: Farewell | None = None
         endings = ExitStack()
         try:
+            first = self._rehearsal.prepare()
+            if first:
+                self._rehearsal.play()
             pause = self._prepare()
             tree = TreeState()
             holds = ExitStack()
-            if all(capture.is_quiet for capture in self._captures.values()):
+            if first or all(capture.is_quiet for capture in self._captures.values()):
                 self._rehearsal.play()
             with holds, _no_collection():
                 helds = holds.enter_context(self._held())
@@ -144,7 +147,6 @@ class Session:
                 for capture in self._captures.values():
                     capture.settle()
                 self._in_step = True
-            self._rehearsal.prepare()
 
     def _fall_back(self) -> None:
         """Begin again from the last stored capture: what the shadows hold is not what it holds."""
