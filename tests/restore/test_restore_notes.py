@@ -14,6 +14,7 @@ from tests.restore.reviving import Captured, capture
 from vcsimg.image.sections.item import Item, records, select
 from vcsimg.image.sections.places import Cgroup
 from vcsimg.image.sections.program import ResourceLimit
+from vcsimg.image.sections.sockets import Options
 from vcsimg.image.sections.status import SessionKeyring
 from vcsimg.image.sections.timers import ProcessorTime
 from vcsimg.image.sections.unsaved import Unsaved
@@ -78,6 +79,23 @@ def test_used_processor_time(captured: Captured) -> None:
     said = notes(captured, use)
     assert [note for note in said if f"process {captured.pid} had used 30 s" in note and "5 s" in note], said
     assert [note for note in said if "RLIMIT_CPU" in note and "30 s lower" in note], said
+
+
+def test_options_of_a_socket_that_this_kernel_does_not_know(tmp_path: Path) -> None:
+    found = capture([sys.executable, "-c", f"import socket\nlistening = socket.create_server(('127.0.0.1', 0))\n{ECHO}"], tmp_path)
+    found.kill()
+
+    def change(process: Process) -> Process:
+        known = select(process.section("sockets"), Options)
+        changed = [replace(one, values=(*one.values, ("tcp_ulp", b"unheard of".hex()))).record() for one in known]
+        others = [record for record in process.section("sockets") if record.kind != Options.kind]
+        return replace(process, state={**process.state, "sockets": (*others, *changed)})
+
+    try:
+        (note,) = [note for note in notes(found, change) if "(socket)" in note]
+        assert "TCP_ULP could not be set to what it was" in note
+    finally:
+        found.repository.close()
 
 
 def limits_of(process: Process) -> list[ResourceLimit]:

@@ -87,7 +87,7 @@ _INET6: tuple[Option, ...] = (
     Option("ipv6_2292hoplimit", _SOL_IPV6, 8), Option("ipv6_flowinfo", _SOL_IPV6, 11), Option("ipv6_flowinfo_send", _SOL_IPV6, 33),
     Option("ipv6_hopopts", _SOL_IPV6, 54, -256), Option("ipv6_rthdrdstopts", _SOL_IPV6, 55, -256),
     Option("ipv6_rthdr", _SOL_IPV6, 57, -256), Option("ipv6_dstopts", _SOL_IPV6, 59, -256), Option("ipv6_recvpathmtu", _SOL_IPV6, 60),
-    Option("ipv6_unicast_if", _SOL_IPV6, 76), Option("ipv6_recvfragsize", _SOL_IPV6, 77),
+    Option("ipv6_unicast_if", _SOL_IPV6, 76), Option("ipv6_recvfragsize", _SOL_IPV6, 77), Option("ipv6_router_alert_isolate", _SOL_IPV6, 30),
 )  # fmt: skip
 """ipv6(7), linux/in6.h"""
 

@@ -51,6 +51,13 @@ def number_of(fd: int, level: int, number: int) -> int:
     return value.value
 
 
+def octets_of(fd: int, level: int, number: int, size: int) -> bytes:
+    """Up to `size` bytes. Raises OSError."""
+    value, length = ctypes.create_string_buffer(size), ctypes.c_uint32(size)
+    call(NR["getsockopt"], fd, level, number, ctypes.addressof(value), ctypes.addressof(length))
+    return value.raw[: length.value]
+
+
 def set_number(fd: int, level: int, number: int, value: int) -> None:
     """Raises OSError."""
     word = ctypes.c_int32(value)

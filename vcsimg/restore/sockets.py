@@ -21,7 +21,7 @@ from vcsimg.restore import addresses
 from vcsimg.restore.context import Context
 from vcsimg.restore.keeping import make_kept
 from vcsimg.restore.memberships import restore_memberships
-from vcsimg.restore.socket_options import options, set_options
+from vcsimg.restore.socket_options import note_on_options, options, set_options
 from vcsimg.restore.socket_queues import Queue, everything, is_finishing, other_end
 from vcsimg.restore.unix import UnixMaker, connect_datagrams, place_in_line
 
@@ -276,6 +276,7 @@ def finish_sockets(context: Context, made: Mapping[tuple[int, int], int | None])
     for inode, (process, found) in sockets.items():
         if inode not in context.kept:
             set_options(process, context.sockets[inode], found, first=False)
+            note_on_options(process, context.sockets[inode], found, context.notes)
         if _is_datagram(found):
             what = f"process {process.pid} fd {found.fd} (socket)"
             restore_memberships(process, context.sockets[inode], found, what, context.notes)
