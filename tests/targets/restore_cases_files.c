@@ -534,3 +534,47 @@ CASE(file_proc_task_comm) {
     prctl(PR_GET_NAME, n);
     CHECK(!strcmp(n, "renamed"));
 }
+
+CASE(file_memfd_holes_and_time) {
+    int fd = memfd_create("holes", 0);
+    struct timespec times[2] = {{1000, 5}, {2000, 7}};
+    struct stat facts;
+    CHECK(ftruncate(fd, 10 << 20) == 0 && pwrite(fd, "a", 1, 5 << 20) == 1 && futimens(fd, times) == 0);
+    restored();
+    CHECK(fstat(fd, &facts) == 0 && facts.st_size == 10 << 20 && facts.st_mtim.tv_sec == 2000 && facts.st_mtim.tv_nsec == 7);
+    CHECK(lseek(fd, 0, SEEK_DATA) == 5 << 20);
+    char c;
+    CHECK(pread(fd, &c, 1, 5 << 20) == 1 && c == 'a' && pread(fd, &c, 1, (5 << 20) + 1) == 1 && c == 0);
+}
+
+CASE(file_deleted_time) {
+    int fd = open("f", O_CREAT | O_RDWR | O_TRUNC, 0600);
+    struct timespec times[2] = {{1000, 0}, {2000, 0}};
+    struct stat facts;
+    CHECK(write(fd, "abc", 3) == 3 && futimens(fd, times) == 0 && unlink("f") == 0);
+    restored();
+    CHECK(fstat(fd, &facts) == 0 && facts.st_size == 3 && facts.st_mtim.tv_sec == 2000);
+}
+
+CASE(file_owner_of_a_pipe) { /* who would be told, if O_ASYNC were set */
+    int ends[2];
+    struct f_owner_ex owner = {F_OWNER_TID, gettid()}, found;
+    CHECK(pipe(ends) == 0 && fcntl(ends[0], F_SETOWN_EX, &owner) == 0 && fcntl(ends[1], F_SETSIG, SIGRTMIN + 2) == 0);
+    restored();
+    CHECK(fcntl(ends[0], F_GETOWN_EX, &found) == 0 && found.type == F_OWNER_TID && found.pid == gettid());
+    CHECK(fcntl(ends[1], F_GETSIG) == SIGRTMIN + 2);
+}
+
+CASE(file_lease_signal) {
+    close(open("f", O_CREAT | O_RDWR | O_TRUNC, 0600));
+    int fd = open("f", O_RDONLY);
+    sigset_t set;
+    siginfo_t info;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN + 5);
+    sigprocmask(SIG_BLOCK, &set, 0);
+    CHECK(fcntl(fd, F_SETSIG, SIGRTMIN + 5) == 0 && fcntl(fd, F_SETLEASE, F_RDLCK) == 0);
+    restored();
+    CHECK(fcntl(fd, F_GETLEASE) == F_RDLCK && fcntl(fd, F_GETSIG) == SIGRTMIN + 5);
+    CHECK(open("f", O_WRONLY | O_NONBLOCK) == -1 && sigwaitinfo(&set, &info) == SIGRTMIN + 5 && info.si_fd == fd);
+}

@@ -4,10 +4,14 @@ files, deleted files. Each is made once, by us, and known by the device and inod
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
+
+import numpy as np
 
 from vcsimg.errors import RestoreError
 from vcsimg.image.pages import FileSource
+from vcsimg.image.units import PAGE_SIZE
 from vcsimg.image.versions import Read
 
 _CHUNK = 2 << 20
@@ -91,11 +95,24 @@ def copy(sha256: str, files: FileSource, fd: int) -> None:
     """Write a content of the image to a file. Raises RestoreError, DamagedImage."""
     size = files.size(sha256) or 0
     try:
+        blank = os.fstat(fd).st_blocks == 0
         os.ftruncate(fd, size)
         for offset in range(0, size, _CHUNK):
-            os.pwrite(fd, files.read(sha256, offset, _CHUNK), offset)
+            data = files.read(sha256, offset, _CHUNK)
+            for start, end in _written(data) if blank else [(0, len(data))]:
+                os.pwrite(fd, data[start:end], offset + start)
     except OSError as error:
         raise RestoreError("content of a file", str(error.strerror)) from None
+
+
+def _written(data: bytes) -> Iterator[tuple[int, int]]:
+    """Stretches of pages that hold anything else than zeros: the others stay holes."""
+    pages = (
+        np.frombuffer(data.ljust(-(-len(data) // PAGE_SIZE) * PAGE_SIZE, b"\0"), np.uint64).reshape(-1, PAGE_SIZE // 8).any(axis=1)
+    )
+    edges = np.flatnonzero(np.diff(pages.astype(np.int8), prepend=0, append=0)) * PAGE_SIZE
+    for start, end in edges.reshape(-1, 2):
+        yield int(start), min(int(end), len(data))
 
 
 def pour(read: Read, fd: int) -> int:

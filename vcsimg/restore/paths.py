@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 
 from vcsimg.errors import RestoreError
@@ -58,9 +59,17 @@ def _deleted(context: Context, process: Process, file: File, what: str) -> int:
         context.objects.adopt(key, own)
         if read is not None:
             pour(read, own)
+        _set_time(own, file)
     fd = os.open(f"/proc/self/fd/{own}", _flags(file) & ~(os.O_NOFOLLOW | os.O_DIRECT))
     os.lseek(fd, file.position, os.SEEK_SET)
     return fd
+
+
+def _set_time(fd: int, file: File) -> None:
+    """When it was last written."""
+    if file.mtime is not None:
+        with suppress(OSError, OverflowError):
+            os.utime(fd, ns=(os.fstat(fd).st_atime_ns, file.mtime))
 
 
 def _content(process: Process, file: File) -> Read | None:
@@ -100,6 +109,7 @@ def make_memory_file(context: Context, process: Process, file: File) -> int:
         own = context.objects.make(key, file.path.removeprefix("/memfd:").removesuffix(" (deleted)"), file.size or 0)
     if known and file.content is not None:
         copy(file.content, files, own)
+    _set_time(own, file)
     if os.fstat(own).st_mode & 0o777 != file.mode & 0o777:
         os.fchmod(own, file.mode & 0o7777)  # MFD_NOEXEC_SEAL
     for sealed in select(process.section("files"), Sealed):
