@@ -28,6 +28,7 @@ from vcsimg.kernel import pagemap, userfaultfd
 
 _FEW, _ROOM = 1 << 6, 1 << 12
 """Ranges that one scan can tell: while the process runs, and in a look."""
+_STEP = 256 << 20
 
 
 class Look(NamedTuple):
@@ -65,15 +66,18 @@ class WriteProtection:
         self._consider(eligible)
         registered = self._registered()
         unregistered = self._unregistered(registered, pagemap_fd, [_made(scan, pagemap_fd) for scan in registered])
-        spans, scans = self._spans, self._scans()
-        written = self._written(spans, scans, pagemap_fd, [_made(scan, pagemap_fd) for scan in scans])
+        scans = [pagemap.written(low, high, room=_FEW) for low, high in self._spans]
+        written = self._written(self._spans, scans, pagemap_fd, [_made(scan, pagemap_fd) for scan in scans])
         return self._armed, written, unregistered
 
     def look(self, eligible: Ranges) -> Look:
         """written(), in two steps: this one gives the scans, to be made by whoever can; take() is the other. It may count as not tracked what
         written() can still make use of, where the process changed its map a moment ago."""
         self._consider(eligible)
-        return Look(self._registered(), self._spans, self._scans(room=_ROOM))
+        spans = [
+            [start, min(start + _STEP, high)] for low, high in self._spans for start in range(low, high, _STEP)
+        ]  # so that several can share them
+        return Look(self._registered(), spans, [pagemap.written(low, high, room=_ROOM) for low, high in spans])
 
     def take(self, look: Look, pagemap_fd: int, results: Sequence[int]) -> tuple[Ranges, Ranges, Ranges]:
         """`results`: of the scans of the look, in their order; negative errno for one that failed."""
@@ -103,9 +107,6 @@ class WriteProtection:
             self._set(subtract(self._armed, unregistered))
         self._ineligible = None if len(unregistered) else seen
         return unregistered
-
-    def _scans(self, *, room: int = _FEW) -> list[pagemap.Scan]:
-        return [pagemap.written(low, high, room=room) for low, high in self._spans]
 
     def _written(self, spans: list[list[int]], scans: Sequence[pagemap.Scan], pagemap_fd: int, results: Sequence[int]) -> Ranges:
         written: list[Ranges] = []
