@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 _PATIENCE = 0.5
@@ -28,11 +29,18 @@ def set_nice(pid: int, nice: int) -> None:
     end = time.monotonic() + _PATIENCE
     while True:
         try:
-            with open(f"/proc/{pid}/autogroup", "wb", buffering=0) as file:
-                file.write(b"%d" % nice)
+            _write(pid, nice)
             return
         except BlockingIOError:
             # Ordinary users may do that ten times a second, all together (kernel/sched/autogroup.c).
             if time.monotonic() > end:
                 raise
             time.sleep(_PAUSE)
+
+
+def _write(pid: int, nice: int) -> None:
+    fd = os.open(f"/proc/{pid}/autogroup", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"%d" % nice)
+    finally:
+        os.close(fd)
