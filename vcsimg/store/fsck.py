@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,7 +72,8 @@ Bad = dict[tuple[int, int], str]
 class Checker:
     """Checks the captures of a repository, oldest first."""
 
-    def __init__(self, repo: pygit2.Repository, path: Path, *, light: bool = False) -> None:
+    def __init__(self, repo: pygit2.Repository, path: Path, *, light: bool = False, wrong: Sequence[str] = ()) -> None:
+        """`wrong`: what is known to be already."""
         self._light = light
         self._repo = repo
         self._path = path
@@ -81,7 +82,7 @@ class Checker:
         self._files: dict[Oid, str | None] = {}
         self._bad: dict[str, Bad] = {}
         self._said: set[str] = set()
-        self.report = Report()
+        self.report = Report([Finding(None, message) for message in wrong])
 
     def run(self, progress: Progress | None = None) -> Report:
         """Check everything that branches and tags lead to, then have git check its objects. Raises StoreError."""

@@ -63,6 +63,17 @@ def attempt(path: Path, *arguments: str | Path, text: str | None = None) -> subp
         raise _no_git(path) from None
 
 
+def feed(path: Path, file: Path, *arguments: str | Path) -> None:
+    """Run git in a repository with a file as its input, whatever comes of it. Raises StoreError when there is no git, OSError."""
+    try:
+        with file.open("rb") as stream:
+            subprocess.run(
+                _command(path, arguments), stdin=stream, capture_output=True, env=_environment(), umask=0o077, check=False
+            )
+    except FileNotFoundError:
+        raise _no_git(path) from None
+
+
 def watch(path: Path, *arguments: str | Path, progress: Progress | None, text: str = "") -> None:
     """Run git in a repository, with a call of `progress` whenever it says how far it is (options must make it say so).
 

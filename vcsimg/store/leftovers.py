@@ -66,10 +66,14 @@ class Owner:
         """Make the .keep file of a pack that no reference leads to yet. Raises OSError."""
         fd, name = self.unfinished()
         try:
-            os.write(fd, f"vcsimg {self.token}\n".encode())
-        finally:
-            os.close(fd)
-        name.rename(path)
+            try:
+                os.write(fd, f"vcsimg {self.token}\n".encode())
+            finally:
+                os.close(fd)
+            name.rename(path)
+        except BaseException:
+            name.unlink(missing_ok=True)
+            raise
 
 
 _owners: weakref.WeakValueDictionary[tuple[int, Path], Owner] = weakref.WeakValueDictionary()

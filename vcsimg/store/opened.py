@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pygit2
 
-from vcsimg.errors import UnknownRevision
+from vcsimg.errors import StoreError, UnknownRevision
 from vcsimg.store import refs, remotes, setup
+from vcsimg.store.misleading import misleading
 from vcsimg.store.objects import Objects, Oid
 
 _HEAD = re.compile(r"HEAD(?![^~^@:])")
@@ -19,15 +20,38 @@ class Opened:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.git = setup.open_git(path)
-        self.objects = Objects(self.git)
-        self.promisor = remotes.promisor(self.git)
+        self._git = setup.open_git(path)
+        self._objects = Objects(self._git)
+        self._misleading = next(iter(misleading(self.pack_directory)), None)
+        self.promisor = remotes.promisor(self._git)
 
     def reopen(self) -> None:
         """Open it anew. Raises RepositoryMissing, StoreError, NewerFormat."""
-        self.git = setup.open_git(self.path)
-        self.objects.use(self.git)
-        self.promisor = remotes.promisor(self.git)
+        self._git = setup.open_git(self.path)
+        self._objects.use(self._git)
+        self._misleading = next(iter(misleading(self.pack_directory)), None)
+        self.promisor = remotes.promisor(self._git)
+
+    @property
+    def git(self) -> pygit2.Repository:
+        """Raises StoreError if libgit2 would not survive a look at it."""
+        self._check()
+        return self._git
+
+    @property
+    def objects(self) -> Objects:
+        """Raises StoreError in the same way."""
+        self._check()
+        return self._objects
+
+    def _check(self) -> None:
+        if self._misleading is not None:
+            reason = f"objects/pack/{self._misleading.name} is damaged: it leads beyond the end of its pack"
+            remedy = (
+                f"`vcsimg fsck` says whether anything is lost. If nothing is: mv {self._misleading} /tmp && git index-pack "
+                f"{self._misleading.with_suffix('.pack')}. `vcsimg fsck --salvage PATH` copies what is whole."
+            )
+            raise StoreError(str(self.path), reason, remedy=remedy)
 
     @property
     def pack_directory(self) -> Path:

@@ -179,7 +179,10 @@ def read_index(path: Path) -> Index:
     far = np.flatnonzero(places >= _LARGE_OFFSET)
     if len(far):
         table = np.frombuffer(data, ">u8", (len(data) - large - 40) // 8, large)
-        places[far] = table[places[far] & np.uint64(_LARGE_OFFSET - 1)]
+        rows = places[far] & np.uint64(_LARGE_OFFSET - 1)
+        if int(rows.max()) >= len(table):
+            raise BadPack(f"{path.name} names places that it does not have")
+        places[far] = table[rows]
     return Index(np.frombuffer(data, "V20", count, ids), places, np.frombuffer(data, ">u4", count, crcs).astype(np.uint32))
 
 

@@ -235,19 +235,20 @@ class Repository:
     def fsck(self, progress: Progress | None = None) -> Report:
         """Check every capture, page by page, and git's own objects, as they are now; others may write meanwhile. Raises StoreError."""
         from vcsimg.store.fsck import Checker
-        from vcsimg.store.still import still
+        from vcsimg.store.still import mended
 
-        with translated(self.path), still(self.path) as folder:
-            self._opened.reopen()
-            return Checker(setup.open_git(folder), folder, light=self._opened.promisor is not None).run(progress)
+        with translated(self.path), mended(self.path) as (folder, wrong):
+            opened = Opened(folder)
+            return Checker(opened.git, folder, light=opened.promisor is not None, wrong=wrong).run(progress)
 
     def salvage(self, target: str | Path, report: Report) -> int:
         """Copy every capture that `report` has nothing against into a new repository. Returns how many. Raises StoreError."""
         from vcsimg.store.salvage import salvage
+        from vcsimg.store.still import mended
 
-        with translated(Path(target)):
+        with translated(Path(target)), mended(self.path) as (folder, _):
             made = Repository.init(target)
-            return salvage(self.path, self._opened.git, made.path, report.damaged)
+            return salvage(folder, Opened(folder).git, made.path, report.damaged)
 
     def prune(
         self, *, keep_every: float | None = None, keep_last: int | None = None, keep_tagged: bool = True, dry_run: bool = False

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from vcsimg.store.leftovers import owner
+from vcsimg.store.misleading import mend
 from vcsimg.store.setup import work_directory
 
 _COPIED = ("HEAD", "config", "shallow")
@@ -33,6 +34,13 @@ def still(repository: Path) -> Iterator[Path]:
         except OSError:
             folder = repository
         yield folder
+
+
+@contextmanager
+def mended(repository: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The same, with new indexes for packs whose own are not safe to be read, and what was wrong with these. Raises StoreError, OSError."""
+    with still(repository) as folder:
+        yield folder, list(mend(folder)) if folder != repository else []
 
 
 @contextmanager
