@@ -24,7 +24,6 @@ from pathlib import Path
 
 from tests.restore.reviving import Captured, Revived, capture, revive
 from vcsimg.errors import VcsimgError
-from vcsimg.store import Repository
 
 _VERIFIED = 42
 _PATIENCE = 60.0
@@ -99,11 +98,11 @@ def _beside(captured: Captured) -> Outcome:
 WAYS = {"killed": _killed, "beside": _beside}
 
 
-def outcome(command: Sequence[str | Path], way: str, repository: Repository, folder: Path) -> Outcome:
-    """What has become of a program, in a new folder within `folder`."""
+def outcome(command: Sequence[str | Path], way: str, folder: Path) -> Outcome:
+    """What has become of a program, in a folder of its own."""
     captured = None
     try:
-        captured = capture(command, Path(tempfile.mkdtemp(dir=folder)), repository)
+        captured = capture(command, folder)
         if captured.ready != "ready":
             return Outcome("unable", captured.ready)
         return WAYS[way](captured)
@@ -112,20 +111,20 @@ def outcome(command: Sequence[str | Path], way: str, repository: Repository, fol
     finally:
         if captured is not None:
             captured.kill()
+            captured.repository.close()
 
 
 def main() -> int:
-    folder = Path(sys.argv[1])
-    with Repository.init(Path(tempfile.mkdtemp(dir=folder)) / "repository") as repository:
-        for word in sys.argv[2:]:
-            name, _, command = word.partition("=")
-            found = {}
-            for way in WAYS:
+    for word in sys.argv[2:]:
+        name, _, command = word.partition("=")
+        found = {}
+        for way in WAYS:
+            with tempfile.TemporaryDirectory(dir=sys.argv[1], ignore_cleanup_errors=True) as folder:
                 try:
-                    found[way] = outcome(shlex.split(command), way, repository, folder)
+                    found[way] = outcome(shlex.split(command), way, Path(folder))
                 except Exception:
                     found[way] = Outcome("broken", traceback.format_exc())
-            print(json.dumps([name, {way: asdict(one) for way, one in found.items()}]), flush=True)
+        print(json.dumps([name, {way: asdict(one) for way, one in found.items()}]), flush=True)
     return 0
 
 

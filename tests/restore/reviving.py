@@ -52,9 +52,9 @@ class Captured:
                 stream.close()
 
 
-def capture(command: Sequence[str | Path], folder: Path, repository: Repository | None = None, **options: object) -> Captured:
-    """Start a program and capture it with all its descendants, in a new repository if none is given."""
-    repository = repository or Repository.init(Path(tempfile.mkdtemp(dir=folder)) / "repository")
+def capture(command: Sequence[str | Path], folder: Path, **options: object) -> Captured:
+    """Start a program and capture it with all its descendants."""
+    repository = Repository.init(Path(tempfile.mkdtemp(dir=folder)) / "repository")
     process = subprocess.Popen(
         [str(word) for word in command],
         stdin=subprocess.PIPE,
