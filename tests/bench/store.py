@@ -3,7 +3,8 @@
 python -m tests.bench.store [--json FILE] [--captures N]
 
 Each program is stopped, captured, dumped by gdb's gcore, and let go; eight times, half a second apart. The peers get the cores.
-Peers that are not installed are left out. Then a small process is captured many times: what the last capture costs, beside the tenth.
+Peers that are not installed are left out. Then a process of 1 GiB is read back: whole, from a capture to the next, 64 bytes of it. Then a small
+process is captured many times: what the last capture costs, beside the tenth.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from tests.bench.capture import Target, build
 from tests.bench.harness import print_table, write_json
 from vcsimg.capture import Options
 from vcsimg.image.pages import ImageMemory
+from vcsimg.image.snapshot import Snapshot
 from vcsimg.recording import Recorder
 from vcsimg.store import Repository
 
@@ -66,11 +69,21 @@ def captured(name: str, folder: Path) -> dict[str, float]:
     """Bytes and seconds a capture for one workload: ours and the peers'."""
     cores: list[Path] = []
     seconds, changed, written = [], 0, []
+    busy: list[float] = []
     with (
         Repository.init(folder / "repo") as repository,
         program(name, folder) as pid,
         Recorder(repository, pid, Options(scratch=folder)) as recorder,
     ):
+        commit = repository.commit
+
+        def timed(*arguments: Any, **named: Any) -> str:
+            began = time.process_time()
+            made = commit(*arguments, **named)
+            busy.append(time.process_time() - began)
+            return made
+
+        repository.commit = timed  # type: ignore[method-assign]
         for _ in range(CAPTURES + 1):
             os.kill(pid, signal.SIGSTOP)
             time.sleep(0.05)
@@ -88,6 +101,7 @@ def captured(name: str, folder: Path) -> dict[str, float]:
         "changed_mb": changed / CAPTURES / 1e6,
         "vcsimg": sum(written[1:]) / CAPTURES,
         "vcsimg_s": statistics.mean(seconds),
+        "stored_mb_s": changed / 1e6 / sum(busy[1:]),
     }
     for peer, run in PEERS.items():
         if shutil.which(peer.split()[0]):
@@ -144,6 +158,68 @@ def _git(folder: Path, cores: list[Path]) -> float:
 
 
 PEERS = {"zstd --patch-from": _patch_from, "restic": _restic, "borg": _borg, "git add": _git}
+
+
+def reading(folder: Path, mib: int = 1024) -> dict[str, float]:
+    """What reading costs, of a process of 1 GiB, half of it incompressible, 1 % of it written between captures."""
+    ids = []
+    with (
+        Repository.init(folder / "repo") as repository,
+        Target(build(folder), mib) as target,
+        Recorder(repository, target.pid, Options(scratch=folder)) as recorder,
+    ):
+        for _ in range(6):
+            ids.append(recorder.capture().commit)
+            target.dirty(1)
+    reader = Repository.open(folder / "repo")
+
+    def rebuild(snapshot: Snapshot) -> int:
+        """Read all pieces. Returns their bytes."""
+        memory = snapshot.processes[0].memory
+        assert isinstance(memory, ImageMemory)
+        pieces = (memory.pieces.piece(number) for number in memory.pieces.numbers())
+        return sum(int(piece.own.sum()) << 12 for piece in pieces if piece is not None)
+
+    began = time.process_time()
+    size = rebuild(reader.load(ids[-1]))
+    rebuilt = time.process_time() - began
+    steps = []
+    walker = reader.walker(ids[0])
+    rebuild(walker.snapshot)
+    for commit in ids[1:]:
+        began = time.process_time()
+        walker.move(commit)
+        steps.append(time.process_time() - began)
+    return {
+        "rebuild_mb_s": size / 1e6 / rebuilt,
+        "step_ms": min(steps) * 1e3,
+        "step_against_rebuild": rebuilt / min(steps),
+        "cold_64_bytes_ms": min(_cold(folder / "repo", commit) for commit in ids) * 1e3,
+    }
+
+
+_COLD = """
+import sys, time
+from vcsimg.store import Repository
+import numpy, vcsimg.store.load, vcsimg.store.source
+began = time.monotonic()
+process = Repository.open(sys.argv[1]).load(sys.argv[2]).processes[0]
+region = max(process.regions, key=lambda region: region.end - region.start)
+process.memory.read((region.start + region.end) // 2, 64)
+print(time.monotonic() - began)
+"""
+
+
+def _cold(repository: Path, commit: str) -> float:
+    """Seconds for 64 bytes in the middle of the largest region, in a process that has just begun; its files are not in memory either."""
+    for path in repository.rglob("*"):
+        if path.is_file():
+            fd = os.open(path, os.O_RDONLY)
+            os.fsync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
+    done = subprocess.run([sys.executable, "-c", _COLD, repository, commit], check=True, capture_output=True, text=True)
+    return float(done.stdout)
 
 
 def many(captures: int, folder: Path) -> dict[str, float]:
@@ -269,8 +345,15 @@ def main() -> None:
             found = captured(name, Path(folder))
         results[name] = found
         peers = [f"{found[peer] / 1e6:.2f}" if peer in found else "-" for peer in PEERS]
-        rows.append([name, f"{found['changed_mb']:.1f}", f"{found['vcsimg'] / 1e6:.3f}", *peers, f"{found['vcsimg_s'] * 1e3:.0f}"])
-    print_table("MB a capture, captures 0.5 s apart", ["program", "pages changed", "vcsimg", *PEERS, "ms for it"], rows)
+        faster = f"{found['restic_s'] / found['vcsimg_s']:.0f}" if "restic_s" in found else "-"
+        speed = [f"{found['vcsimg_s'] * 1e3:.0f}", f"{found['stored_mb_s']:.0f}", faster]
+        rows.append([name, f"{found['changed_mb']:.1f}", f"{found['vcsimg'] / 1e6:.3f}", *peers, *speed])
+    columns = ["program", "pages changed", "vcsimg", *PEERS, "ms for it", "MB/s a core", "restic's time / ours"]
+    print_table("MB a capture, captures 0.5 s apart", columns, rows)
+    with tempfile.TemporaryDirectory(prefix="vcsimg-bench-") as folder:
+        read = reading(Path(folder))
+    results["reading"] = read
+    print_table("Reading 1 GiB", ["", "value"], [[name, f"{value:.1f}"] for name, value in read.items()])
     with tempfile.TemporaryDirectory(prefix="vcsimg-bench-") as folder:
         often = many(options.captures, Path(folder))
     results["many"] = often

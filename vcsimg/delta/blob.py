@@ -53,6 +53,11 @@ class Delta:
         """It leads forward only, from the contents before."""
         return self.codec == codec.PATCH
 
+    @property
+    def has_words(self) -> bool:
+        """It is coded by words: what changes can be had without all that does not."""
+        return self.codec in (codec.WORDS, codec.LANES)
+
     def rows(self, where: str) -> Rows:
         """The XOR of the pages' contents, (n, 4096), read-only; not of a patch. Raises DamagedImage, HostileImage."""
         return codec.unpack(self.codec, self.payload, len(self.pages), where)
@@ -87,6 +92,15 @@ def apply_all(deltas: Sequence[Delta], data: Rows, where: str) -> None:
         delta.apply_to(data, where, zeros=place == 0)
     if small:
         codec.xor_small(small, data, where)
+
+
+def xor_each(deltas: Sequence[Delta], rows: Rows, where: str) -> None:
+    """XOR deltas that are coded by words, each of pieces of their own, into the contents of their pages: all of these in their order, (n, 4096)
+    C-contiguous. Raises DamagedImage, HostileImage."""
+    ends = np.cumsum([len(delta.pages) for delta in deltas]).tolist()
+    numbers = np.arange(ends[-1], dtype=np.intp)
+    parts = [(delta.codec, delta.payload, numbers[end - len(delta.pages) : end]) for delta, end in zip(deltas, ends, strict=True)]
+    codec.xor_small(parts, rows, where)
 
 
 def format_index(pages: Indexes, had: Flags, has: Flags) -> bytes:

@@ -250,8 +250,8 @@ def xor_into(codec: int, payload: bytes | memoryview, pages: Indexes, data: Rows
     data.reshape(-1).view(np.uint64)[_in_pages(_numbers(bitmap, words, where), pages)] ^= words
 
 
-def xor_small(parts: Sequence[tuple[int, bytes | memoryview, Indexes]], data: Rows, where: str) -> None:
-    """XOR many payloads that are coded by words, each (codec, payload, pages), into data (512, 4096), C-contiguous, at once: one by one, what
+def xor_small(parts: Sequence[tuple[int, bytes | memoryview, Indexes | Places]], data: Rows, where: str) -> None:
+    """XOR many payloads that are coded by words, each (codec, payload, pages), into data (m, 4096), C-contiguous, at once: one by one, what
     numpy takes for each call would be most of it. Raises HostileImage, DamagedImage."""
     bitmaps, bodies = [], []
     for codec, payload, pages in parts:
@@ -295,7 +295,7 @@ def few_words(rows: Rows, pages: Indexes, packed: int) -> tuple[Places, Words] |
     return (_in_pages(np.flatnonzero(used), pages), words) if len(words) <= FEW_WORDS else None
 
 
-def _in_pages(used: Places, pages: Indexes) -> Places:
+def _in_pages(used: Places, pages: Indexes | Places) -> Places:
     """Numbers of words in a piece, from those in its pages (n,), counted through."""
     places: Places = pages.astype(np.intp)[used >> _WORD_BITS] << _WORD_BITS
     places |= used & (_WORDS - 1)

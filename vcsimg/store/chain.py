@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ from vcsimg.delta import Delta, PieceState, page_hashes, parse
 from vcsimg.delta.blob import apply_all, parse_all
 from vcsimg.delta.hashes import fold, shortened
 from vcsimg.delta.merge import follow
-from vcsimg.errors import DamagedImage, HostileImage
+from vcsimg.errors import DamagedImage, HostileImage, ImageError
 from vcsimg.image.pages import Flags, Piece
 from vcsimg.image.units import PAGE_SHIFT, PIECE_SHIFT
 from vcsimg.store.layout import KEY, PATCH, parse_blob_name
@@ -61,6 +61,20 @@ def read_deltas(objects: Objects, links: Sequence[Link], number: int, where: str
     deltas = parse_all(blobs, where)
     for delta, link in zip(deltas, links, strict=True):
         _check_place(delta, link, number, where)
+    return deltas
+
+
+def read_newest(objects: Objects, links: Sequence[tuple[int, Link]], where: Callable[[int], str]) -> list[Delta]:
+    """One blob each of several pieces, by number, as read_delta() gives them. `where` names a piece in errors."""
+    with objects.unverified():
+        blobs = [objects.read(link.oid, BLOB, where(number), verify=False) for number, link in links]
+    try:
+        deltas = parse_all(blobs, "")
+    except ImageError:
+        # One of them is damaged: which?
+        deltas = [parse(blob, where(number)) for blob, (number, _) in zip(blobs, links, strict=True)]
+    for delta, (number, link) in zip(deltas, links, strict=True):
+        _check_place(delta, link, number, where(number))
     return deltas
 
 
