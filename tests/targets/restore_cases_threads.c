@@ -519,3 +519,25 @@ CASE(thr_memory_policy) {
     restored();
     CHECK(!has || (syscall(SYS_get_mempolicy, &mode, &found, 64, 0, 0) == 0 && mode == 2 && found == 1));
 }
+
+static volatile int own_settings_made, own_settings_read, own_keepcaps, own_tsc;
+static void *with_own_settings(void *unused) {
+    prctl(PR_SET_KEEPCAPS, 1);
+    prctl(PR_SET_TSC, PR_TSC_SIGSEGV);
+    own_settings_made = 1;
+    while (!own_settings_read) usleep(1000);
+    int tsc = 0;
+    own_keepcaps = prctl(PR_GET_KEEPCAPS);
+    own_tsc = prctl(PR_GET_TSC, &tsc) == 0 ? tsc : -1;
+    return 0;
+}
+CASE(thr_own_settings) { /* which the main thread has not */
+    pthread_t thread;
+    int tsc = 0;
+    CHECK(!pthread_create(&thread, 0, with_own_settings, 0));
+    while (!own_settings_made) usleep(1000);
+    restored();
+    own_settings_read = 1;
+    CHECK(!pthread_join(thread, 0) && own_keepcaps == 1 && own_tsc == PR_TSC_SIGSEGV);
+    CHECK(prctl(PR_GET_KEEPCAPS) == 0 && prctl(PR_GET_TSC, &tsc) == 0 && tsc == PR_TSC_ENABLE);
+}

@@ -17,4 +17,5 @@ GET_THP_DISABLE = 42  # value
 GET_MDWE = 66  # value
 GET_MEMORY_MERGE = 68  # value
 FUTEX_HASH = 78
+ARCH_GET_CPUID = 0x1011  # value; of arch_prctl(2)
 FUTEX_HASH_GET_SLOTS = 2  # value

@@ -10,7 +10,7 @@ from vcsimg.image.sections import thread as items
 from vcsimg.image.sections.item import select
 from vcsimg.image.snapshot import Thread
 from vcsimg.kernel import cpuid, ptrace, rseq
-from vcsimg.kernel.prctl_set import SET_NAME, SET_PDEATHSIG, SET_TIMERSLACK
+from vcsimg.kernel.prctl_set import ARCH_SET_CPUID, SET_NAME, SET_PDEATHSIG, SET_TIMERSLACK, SET_TSC
 from vcsimg.kernel.scheduling import attributes
 from vcsimg.kernel.syscalls import NR
 from vcsimg.kernel.x86_64 import (
@@ -70,6 +70,10 @@ def restore_thread(skeleton: Skeleton, thread: Thread, notes: list[str]) -> None
             optional.append((NR["prctl"], (SET_TIMERSLACK, settings.timer_slack)))
         if settings.parent_death_signal:
             calls.append((NR["prctl"], (SET_PDEATHSIG, settings.parent_death_signal)))
+        if settings.tsc:
+            optional.append((NR["prctl"], (SET_TSC, settings.tsc)))
+        if settings.no_cpuid:
+            optional.append((NR["arch_prctl"], (ARCH_SET_CPUID, 0)))
     for policy in select(thread.records, items.MemoryPolicy):
         nodes = policy.nodes & (1 << _NODES) - 1
         optional.append((NR["set_mempolicy"], (policy.mode, remote.put(nodes.to_bytes(_NODES // 8, "little")), _NODES)))
@@ -84,7 +88,7 @@ def restore_thread(skeleton: Skeleton, thread: Thread, notes: list[str]) -> None
 
 _WORDS = {
     NR["sched_setattr"]: "scheduling", NR["sched_setaffinity"]: "processors", NR["ioprio_set"]: "I/O priority",
-    NR["prctl"]: "timer slack", NR["set_mempolicy"]: "memory policy",
+    NR["prctl"]: "timer slack or access to RDTSC", NR["set_mempolicy"]: "memory policy", NR["arch_prctl"]: "access to CPUID",
 }  # fmt: skip
 
 

@@ -32,6 +32,10 @@ class Own:
     policy: Buffer
     memory_policy: Call
     nodes: Buffer
+    tsc: Buffer
+    time_stamps: Call
+    cpuid: Call
+    securebits: Call
 
     @property
     def answered(self) -> bool:
@@ -42,7 +46,7 @@ class Own:
     def ask(cls, ask: Borrowings) -> Own:
         """Note the questions."""
         stack, tid, death = ask.buffer(STACK.size), ask.buffer(8), ask.buffer(4)
-        policy, nodes = ask.buffer(POLICY.size), ask.buffer(NODES // 8)
+        policy, nodes, tsc = ask.buffer(POLICY.size), ask.buffer(NODES // 8), ask.buffer(4)
         return cls(
             stack,
             ask.call(NR["sigaltstack"], 0, stack),
@@ -54,4 +58,8 @@ class Own:
             policy,
             ask.call(NR["get_mempolicy"], policy, nodes, NODES, 0, 0),
             nodes,
+            tsc,
+            ask.call(NR["prctl"], prctl.GET_TSC, tsc, 0, 0, 0),
+            ask.call(NR["arch_prctl"], prctl.ARCH_GET_CPUID, 0),
+            ask.call(NR["prctl"], prctl.GET_SECUREBITS, 0, 0, 0, 0),
         )

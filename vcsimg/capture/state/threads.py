@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from vcsimg.capture.state.borrowing import Borrowings
+from vcsimg.capture.state.borrowing import Borrowings, Call
 from vcsimg.capture.state.cut import Cut, cut_short
 from vcsimg.capture.state.moment import Moment
 from vcsimg.capture.state.own import POLICY, STACK, Own
@@ -35,6 +35,7 @@ Value = TypeVar("Value")
 _ESCAPE = re.compile(r"\\([n\\])")
 _RIGHTS = ((b"\nUid:", b"\nFDSize:"), (b"\nGroups:", b"\nNStgid:"), (b"\nCapInh:", b"\nSpeculation_Store_Bypass:"))
 _RESTARTS = (x86_64.ERESTARTSYS, x86_64.ERESTARTNOINTR, x86_64.ERESTARTNOHAND, x86_64.ERESTART_RESTARTBLOCK)
+_TSC_ENABLE = 1
 _NAMESPACES = ("net", "mnt", "uts", "ipc")
 _SHARED_TABLES = ((kcmp.FILES, "file descriptors"), (kcmp.FS, "current directory, root and umask"))
 
@@ -69,12 +70,16 @@ class ThreadsReader:
         self._still = Stillness()
         self._waits = Waits()
         self._seccomp = SeccompReader()
+        self._spare: list[tuple[Borrowings, Own]] = []
+        self._asked = 0
         self._cuts: list[tuple[int, Cut]] = []
         self._placed: dict[int, list[str]] = {}
 
     def prepare(self, proc: ProcDirectory) -> None:
         """While it runs."""
         self._waits.prepare(proc)
+        while len(self._spare) < self._asked:
+            self._spare.append(_questions())
 
     def passing(self, held: HeldProcess, proc: ProcDirectory, now: int) -> Callable[[], None]:
         """It was stopped for another reason than a capture, after prepare(). Returns what is to be called when it is about to go on: then
@@ -125,10 +130,10 @@ class ThreadsReader:
                 if tid == moment.tid:
                     asks[tid], own = moment.borrowings, moment.own
                 else:
-                    ask = asks[tid] = Borrowings()
-                    own = Own.ask(ask)
+                    asks[tid], own = self._spare.pop() if self._spare else _questions()
             wait = self._waits.find(tid, registers, count[0], moment.monotonic)
             self._raw.append(self._read_thread(moment, thread, registers, status, own, wait, count))
+        self._asked = len(asks) - 1
         return asks
 
     def remember(self, moment: Moment, asked: Collection[int]) -> None:
@@ -186,12 +191,12 @@ class ThreadsReader:
         first = self._raw[0]
         filters = self._seccomp.items(first.tid, first.status, report)
         report.add("seccomp", *filters)
-        rights = _rights(first.status)
+        rights = _rights(first.status), first.own.securebits.result
         for raw in self._raw:
             found = self._items(raw)
-            if _rights(raw.status) != rights:
-                own_credentials = credentials(parse_status(raw.status))
-                if own_credentials != credentials(parse_status(first.status)):
+            if (_rights(raw.status), raw.own.securebits.result) != rights:
+                own_credentials = credentials(parse_status(raw.status), _positive(raw.own.securebits))
+                if own_credentials != credentials(parse_status(first.status), _positive(first.own.securebits)):
                     found.append(own_credentials)
             if FILTERED in raw.status and (own := self._seccomp.items(raw.tid, raw.status, report)) != filters:
                 found += own
@@ -234,7 +239,15 @@ class ThreadsReader:
         mode = POLICY.unpack(own.policy.data)[0] if own.memory_policy.result == 0 else 0
         if mode:
             found.append(items.MemoryPolicy(mode & 0xFFFFFFFF, int.from_bytes(own.nodes.data, "little")))
-        found.append(items.ThreadSettings(slack if slack is not None and slack >= 0 else None, death))
+        tsc = int.from_bytes(own.tsc.data, "little") if own.time_stamps.result == 0 else None
+        found.append(
+            items.ThreadSettings(
+                timer_slack=slack if slack is not None and slack >= 0 else None,
+                parent_death_signal=death,
+                tsc=tsc if tsc != _TSC_ENABLE else None,
+                no_cpuid=True if own.cpuid.result == 0 else None,
+            )
+        )
         return found
 
     def _note_unread(self, raw: _Raw, report: Report) -> None:
@@ -267,11 +280,23 @@ class ThreadsReader:
             return []  # it has ended
 
 
+def _questions() -> tuple[Borrowings, Own]:
+    """Those for another thread than the one that speaks for the process."""
+    ask = Borrowings()
+    own = Own.ask(ask)
+    ask.make_table()
+    return ask, own
+
+
 def _tried(read: Callable[[int], Value], tid: int) -> Value | None:
     try:
         return read(tid)
     except OSError:
         return None
+
+
+def _positive(call: Call) -> int | None:
+    return call.result if call.result is not None and call.result >= 0 else None
 
 
 def _call(raw: _Raw) -> list[Item]:

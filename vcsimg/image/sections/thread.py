@@ -106,10 +106,13 @@ class Scheduling(Item, kind="scheduling"):
 
 @dataclass(frozen=True, slots=True)
 class ThreadSettings(Item, kind="settings"):
-    """Timer slack in nanoseconds; the signal that it gets when its parent ends (0: none)."""
+    """Timer slack in nanoseconds; the signal that it gets when its parent ends (0: none). `tsc` 2: RDTSC raises SIGSEGV; `no_cpuid`: so does
+    CPUID."""
 
     timer_slack: int | None
     parent_death_signal: SignalNumber | None
+    tsc: int | None = None
+    no_cpuid: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
