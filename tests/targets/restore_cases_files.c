@@ -1,5 +1,6 @@
 /* Files, directories, devices and locks. A case a name; see restore_cases.h. */
 #include "restore_cases.h"
+#include <termios.h>
 #include <dirent.h>
 #include <sys/sendfile.h>
 static int mk(const char *n, const char *c) {
@@ -578,4 +579,29 @@ CASE(file_lease_signal) {
     CHECK(fcntl(fd, F_GETSIG) == SIGRTMIN + 5);
     open("f", O_WRONLY | O_NONBLOCK); /* breaks the leases of all who have one */
     CHECK(sigwaitinfo(&set, &info) == SIGRTMIN + 5 && info.si_fd == fd);
+}
+
+static int open_pty(int *slave) { /* in raw mode */
+    struct termios mode;
+    int master = posix_openpt(O_RDWR | O_NOCTTY);
+    CHECK(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0 && (*slave = open(ptsname(master), O_RDWR | O_NOCTTY)) >= 0);
+    CHECK(tcgetattr(*slave, &mode) == 0);
+    cfmakeraw(&mode);
+    CHECK(tcsetattr(*slave, TCSANOW, &mode) == 0);
+    return master;
+}
+CASE(file_pty_output_stopped) { /* as by Ctrl-S */
+    int slave, master = open_pty(&slave);
+    char c;
+    CHECK(tcflow(slave, TCOOFF) == 0);
+    restored();
+    CHECK(fcntl(slave, F_SETFL, O_NONBLOCK) == 0 && write(slave, "x", 1) == -1 && errno == EAGAIN);
+    CHECK(tcflow(slave, TCOON) == 0 && write(slave, "x", 1) == 1 && read(master, &c, 1) == 1 && c == 'x');
+}
+CASE(file_pty_exclusive) {
+    int slave, value = 0;
+    open_pty(&slave);
+    CHECK(ioctl(slave, TIOCEXCL) == 0);
+    restored();
+    CHECK(ioctl(slave, TIOCGEXCL, &value) == 0 && value == 1);
 }

@@ -6,6 +6,7 @@ user's terminal. The others are unattended: the init reads what is written to th
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +20,8 @@ from vcsimg.image.sections.terminals import Control, Queued, Terminal
 from vcsimg.image.snapshot import Process, Snapshot
 from vcsimg.kernel import terminal
 
+_MUCH = 4096
+"""Bytes for the master so many that a slave may take no more (drivers/tty/tty_buffer.c, tty_buffer_space_avail); with fewer, its output was stopped."""
 _LARGEST = 1 << 12
 """kernel.pty.max, and what a devpts file system holds at most."""
 _O_RDWR = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -59,6 +62,8 @@ class Ptys:
         """`attended`: the user has a terminal."""
         self._snapshot = snapshot
         self._records: dict[str, Terminal] = {}
+        self._exclusive: set[str] = set()
+        self._full: set[str] = set()
         self._hung: set[str] = set()
         self._inside: set[str] = set()
         self._wanted: dict[str, None] = {}
@@ -82,6 +87,10 @@ class Ptys:
                 self._records[device] = found
                 self._want(device)
             elif found.device != terminal.TTY:
+                if found.exclusive:
+                    self._exclusive.add(found.device)
+                if found.full:
+                    self._full.add(found.device)
                 self._records.setdefault(found.device, found)
                 self._want(found.device)
         for file in select(process.section("files"), File):
@@ -176,19 +185,26 @@ class Ptys:
         """What waits in them, and what would be in the way before: modes of the master, locks; the hung-up lose their master. Raises RestoreError,
         OSError."""
         first: dict[str, tuple[int, int]] = {}
+        waiting: dict[str, int] = {}
         for process in self._snapshot.processes:
             for queued in select(process.section("terminals"), Queued):
                 pty = self._of_master(process, queued.fd)
                 # Processes that share the master all tell of it.
                 if pty is not None and first.setdefault(pty.device, (process.pid, queued.fd)) == (process.pid, queued.fd):
                     _inject(pty, queued)
+                    if queued.to == "master":
+                        waiting[pty.device] = waiting.get(pty.device, 0) + len(queued.data)
         for pty in self.made.values():
             record = pty.record
             if record is None:
                 continue
-            if record.exclusive:
+            if pty.device in self._exclusive:
                 terminal.tell(pty.slave, terminal.TIOCEXCL, 0)
+            if pty.device in self._full & self._inside and waiting.get(pty.device, 0) < _MUCH:
+                fcntl.ioctl(pty.slave, terminal.TCXONC, terminal.TCOOFF)
             if record.role == "ptmx":
+                if record.exclusive:
+                    terminal.tell(pty.master, terminal.TIOCEXCL, 0)
                 if record.packet:
                     terminal.tell(pty.master, terminal.TIOCPKT, 1)
                 if record.locked:

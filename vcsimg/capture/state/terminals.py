@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
+from select import POLLOUT, poll
 
 from vcsimg.capture.state import ptys
 from vcsimg.capture.state.descriptors import Descriptor, Table
@@ -20,6 +21,13 @@ _MAJORS = frozenset((4, 5, *range(136, 144), 166, 188, 204, 229))
 """tty and ttyS, tty and ptmx, pts, ttyACM, ttyUSB, other serial ports, hvc (Documentation/admin-guide/devices.txt)."""
 _PTMX = terminal.PTMX
 _NO_TERMINAL = "00:00"
+
+
+def _takes(own: int) -> bool:
+    """Whether something could be written (drivers/tty/n_tty.c, n_tty_poll)."""
+    one = poll()
+    one.register(own, POLLOUT)
+    return bool(one.poll(0))
 
 
 class TerminalProbe:
@@ -67,6 +75,7 @@ class TerminalProbe:
             exclusive=_flag(own, terminal.TIOCGEXCL),
             input=terminal.ask(own, terminal.FIONREAD) or 0,
             output=terminal.ask(own, terminal.TIOCOUTQ) or 0,
+            full=None if master or _takes(own) else True,
         )
         if master:
             self._read_waiting(self._found[descriptor.fd], own, table)

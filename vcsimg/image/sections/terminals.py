@@ -21,7 +21,8 @@ class Terminal(Item, kind="terminal"):
 
     `role`: tty, or ptmx for the master of the pty with number `pty`. Its attributes are those of
     struct termios2 (asm-generic/termbits.h): speeds in bit/s. struct winsize: characters, then pixels.
-    `input`, `output`: bytes that wait in it. `locked`, `packet`, `exclusive`: TIOCGPTLCK, TIOCGPKT, TIOCGEXCL.
+    `input`, `output`: bytes that wait in it. `locked`, `packet`, `exclusive`: TIOCGPTLCK, TIOCGPKT, TIOCGEXCL. `full`: a slave that takes nothing:
+    its output was stopped (Ctrl-S, tcflow(3)), or much waits for the master.
     """
 
     fd: int
@@ -47,6 +48,7 @@ class Terminal(Item, kind="terminal"):
     exclusive: bool | None
     input: int
     output: int
+    full: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
