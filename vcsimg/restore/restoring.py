@@ -177,6 +177,7 @@ class _Run:
         for skeleton in self._skeletons:
             queue_signals(skeleton)
             restore_timers(skeleton)
+            restore_limits(skeleton, context, waiting=True)
             skeleton.main.batch([(NR["close"], (skeleton.transport,))])  # closed already, if it shares its descriptors
         unattended = [fd for pty in context.ptys.unattended() for fd in (pty.master, pty.slave)]
         self._space.settle(self._snapshot.processes[0].pid, unattended)
@@ -244,7 +245,7 @@ class _Run:
         restore_handlers(skeleton)
         make_threads(skeleton)
         restore_settings(skeleton, context)
-        restore_limits(skeleton, context)
+        restore_limits(skeleton, context, waiting=False)
         for thread in process.threads:
             restore_thread(skeleton, thread, context.notes)
         for thread in process.threads:

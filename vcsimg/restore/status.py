@@ -25,6 +25,7 @@ _LIMITS = (
     "rtprio", "rttime",
 )  # fmt: skip
 """By their numbers in getrlimit(2)."""
+_WAITING = "sigpending"
 _CAPABILITY_VERSION = 0x20080522
 _PR_CAPBSET_DROP = 24
 _LAST_CAP = 40
@@ -126,11 +127,12 @@ def _write_setting(skeleton: Skeleton, context: Context, name: str, value: str) 
         context.notes.append(f"process {skeleton.pid}: {name} could not be set")
 
 
-def restore_limits(skeleton: Skeleton, context: Context) -> None:
-    """After everything that needs more than the limits allow."""
+def restore_limits(skeleton: Skeleton, context: Context, *, waiting: bool) -> None:
+    """After everything that needs more than the limits allow. `waiting`: the one for signals that wait, and timers; else the others."""
     remote = skeleton.main
     found = select(skeleton.process.section("limits"), ResourceLimit)
-    limits = [left_of(skeleton.process, limit, context.notes) for limit in found if limit.resource in _LIMITS]
+    wanted_now = [limit for limit in found if limit.resource in _LIMITS and (not waiting or limit.resource == _WAITING)]
+    limits = [left_of(skeleton.process, limit, context.notes) for limit in wanted_now]
     olds = remote.room(16 * len(limits))
     remote.all(
         [(NR["prlimit64"], (0, _LIMITS.index(limit.resource), 0, olds + 16 * index)) for index, limit in enumerate(limits)],
@@ -142,6 +144,9 @@ def restore_limits(skeleton: Skeleton, context: Context) -> None:
     for index, limit in enumerate(limits):
         _, hard = struct.unpack_from("<QQ", current, 16 * index)
         wanted = (limit.soft, limit.hard)
+        if limit.resource == _WAITING and not waiting:
+            # Raised while it may be; lowered later.
+            wanted = (max(limit.hard, hard),) * 2
         attempts = [wanted] if limit.hard <= hard else [wanted, (min(limit.soft, hard), hard)]
         for attempt in attempts:
             calls.append((NR["prlimit64"], (0, _LIMITS.index(limit.resource), remote.put(struct.pack("<QQ", *attempt)), 0)))

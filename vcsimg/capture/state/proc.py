@@ -3,6 +3,7 @@ never read by mistake (once the process has ended, every access fails)."""
 
 from __future__ import annotations
 
+import errno
 import os
 
 from vcsimg.errors import NoSuchProcess
@@ -115,8 +116,13 @@ class ProcDirectory:
             return []
 
     def link(self, name: str) -> str:
-        """The target of a link. Raises OSError."""
-        return os.readlink(name, dir_fd=self.fd)
+        """The target of a link. A path that is longer than the kernel gives out is none: it does not begin with a slash. Raises OSError."""
+        try:
+            return os.readlink(name, dir_fd=self.fd)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return "(its path is too long)"
 
     def statx_raw(self, name: str) -> bytes:
         """struct statx of what a link leads to. Raises OSError."""
