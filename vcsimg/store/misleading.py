@@ -74,7 +74,7 @@ def _leads_beyond(index: Path, size: int) -> bool:
         if not count:
             return False
         if count >= _MANY or size >= _FAR:
-            return _leads_far_beyond(index, size)
+            return _leads_far_beyond(index, count, size)
         stream.seek(_IDS + 24 * count)
         offsets = array("I")
         offsets.frombytes(stream.read(4 * count)[: 4 * count & ~3])
@@ -83,11 +83,17 @@ def _leads_beyond(index: Path, size: int) -> bool:
     return max(offsets, default=0) >= size - _TRAILER
 
 
-def _leads_far_beyond(index: Path, size: int) -> bool:
+def _leads_far_beyond(index: Path, count: int, size: int) -> bool:
     """The same of many objects, or of a pack beyond 2 GiB: by numpy, which takes a while to import."""
-    from vcsimg.store.packfile import BadPack, read_index
+    import numpy as np
 
-    try:
-        return int(read_index(index).offsets.max()) >= size - _TRAILER
-    except BadPack:
+    start = _IDS + 24 * count
+    offsets = np.fromfile(index, ">u4", count, offset=start)
+    rows = offsets[offsets >= _FAR] & (_FAR - 1)
+    far = np.fromfile(index, ">u8", offset=start + 4 * count)[
+        : max(0, index.stat().st_size - start - 4 * count - 2 * _TRAILER) // 8
+    ]
+    if len(offsets) < count or (len(rows) and int(rows.max()) >= len(far)):
         return True
+    near = offsets[offsets < _FAR]
+    return max(int(near.max(initial=0)), int(far[rows].max(initial=0))) >= size - _TRAILER
