@@ -1086,3 +1086,49 @@ CASE(tcp_options_of_listeners) { /* of connections to come */
         CHECK(now == before[i]);
     }
 }
+
+static void tcp_ends(int ends[2]) {
+    int listening = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof at;
+    CHECK(bind(listening, (void *)&at, size) == 0 && listen(listening, 1) == 0 && getsockname(listening, (void *)&at, &size) == 0);
+    ends[0] = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(connect(ends[0], (void *)&at, size) == 0 && (ends[1] = accept(listening, 0, 0)) >= 0 && close(listening) == 0);
+}
+static int peeks_at_offsets(int fd) { int offset = -1; return setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset) == 0; } /* Linux 6.9 */
+static void check_urgent(const char *before, const char *after) {
+    int ends[2];
+    char text[20], urgent = 0;
+    tcp_ends(ends);
+    CHECK(!*before || send(ends[0], before, strlen(before), 0) == (ssize_t)strlen(before));
+    CHECK(send(ends[0], "!", 1, MSG_OOB) == 1 && (!*after || send(ends[0], after, strlen(after), 0) == (ssize_t)strlen(after)));
+    int left = 1; /* until all has arrived */
+    while (ioctl(ends[0], TIOCOUTQ, &left) == 0 && left) usleep(500);
+    if (!peeks_at_offsets(ends[1])) { restored(); return; }
+    restored();
+    CHECK(recv(ends[1], &urgent, 1, MSG_OOB) == 1 && urgent == '!');
+    for (const char *part = before; ; part = after) {
+        if (*part) CHECK(recv(ends[1], text, sizeof text, 0) == (ssize_t)strlen(part) && !memcmp(text, part, strlen(part)));
+        if (part == after) break;
+    }
+    CHECK(recv(ends[1], text, sizeof text, MSG_DONTWAIT) == -1 && errno == EAGAIN);
+}
+CASE(tcp_urgent) { check_urgent("ab", "cd"); }
+CASE(tcp_urgent_first) { check_urgent("", "cd"); }
+CASE(tcp_urgent_last) { check_urgent("!", ""); }
+CASE(tcp_urgent_inline) {
+    int ends[2], on = 1, mark = -1, at = 0;
+    char text[6] = "";
+    tcp_ends(ends);
+    CHECK(setsockopt(ends[1], SOL_SOCKET, SO_OOBINLINE, &on, sizeof on) == 0);
+    CHECK(send(ends[0], "ab", 2, 0) == 2 && send(ends[0], "!", 1, MSG_OOB) == 1 && send(ends[0], "cd", 2, 0) == 2);
+    until_arrived(ends[1], 5);
+    if (!peeks_at_offsets(ends[1])) { restored(); return; }
+    restored();
+    for (int i = 0; i < 5; i++) {
+        CHECK(ioctl(ends[1], SIOCATMARK, &at) == 0);
+        if (at && mark < 0) mark = i;
+        CHECK(recv(ends[1], text + i, 1, 0) == 1);
+    }
+    CHECK(!strcmp(text, "ab!cd") && mark == 2);
+}

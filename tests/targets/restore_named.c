@@ -52,19 +52,6 @@ CASE(named_receive_cut_short) {
     restored();
 }
 
-CASE(named_urgent_data) {
-    int listening = socket(AF_INET, SOCK_STREAM, 0), sending = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof at;
-    CHECK(bind(listening, (void *)&at, size) == 0 && listen(listening, 1) == 0 && getsockname(listening, (void *)&at, &size) == 0);
-    CHECK(connect(sending, (void *)&at, size) == 0);
-    int receiving = accept(listening, 0, 0);
-    CHECK(receiving >= 0 && send(sending, "x", 1, MSG_OOB) == 1);
-    struct pollfd urgent = {receiving, POLLPRI, 0};
-    CHECK(poll(&urgent, 1, -1) == 1);
-    restored();
-}
-
 CASE(named_urgent_data_unix) {
     int ends[2];
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);

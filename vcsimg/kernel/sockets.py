@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import socket
 import struct
@@ -28,6 +29,8 @@ _SO_GET_FILTER = _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27
 _NETLINK_LIST_MEMBERSHIPS = 9
 _SCM_MAX_FD = 253
+_SIOCATMARK = 0x8905
+_ROOM_FOR_ALL = 8 << 20
 _CHUNK = 1 << 17
 _BPF_INSTRUCTION = 8
 
@@ -245,10 +248,10 @@ class Handle:
             flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
             data = data[call(NR["sendto"], self.fd, ctypes.addressof(buffer), len(data), flags) :]
 
-    def peek(self, size: int) -> bytes:
-        """At most `size` bytes of what waits; they stay. Raises OSError."""
+    def peek(self, size: int, flags: int = 0) -> bytes:
+        """At most `size` bytes of what waits; they stay. `flags`: of recv(2). Raises OSError."""
         buffer = ctypes.create_string_buffer(size)
-        count = call(NR["recvfrom"], self.fd, ctypes.addressof(buffer), size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        count = call(NR["recvfrom"], self.fd, ctypes.addressof(buffer), size, flags | socket.MSG_PEEK | socket.MSG_DONTWAIT)
         return buffer.raw[:count]
 
 
@@ -339,12 +342,13 @@ def detach_filter(handle: Handle) -> None:
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A message, or a stretch of a stream, that waits. `source`: the sender's struct sockaddr; `fds`: descriptors of ours that were passed
-    with it, to be closed by the caller; `sender`: process, user and group id, where the socket asks for them."""
+    with it, to be closed by the caller; `sender`: process, user and group id, where the socket asks for them; `urgent`: MSG_OOB."""
 
     data: bytes
     source: bytes | None
     fds: Sequence[int]
     sender: tuple[int, ...] | None = None
+    urgent: bool = False
 
 
 class _IoVector(ctypes.Structure):
@@ -430,6 +434,40 @@ def peer_pid(handle: Handle) -> int | None:
         return int.from_bytes(handle.octets(_SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little") or None
     except OSError:
         return None
+
+
+def peek_with_urgent(handle: Handle) -> list[Waiting]:
+    """All that waits in a TCP connection in which urgent data waits: what comes before it, the urgent byte, what comes after; they stay. A peek
+    ends where that is, and the one that begins there leaves it out, unless it stands among the rest (SO_OOBINLINE). Raises OSError; before
+    Linux 6.9, where SO_PEEK_OFF is not for TCP."""
+    offset_before = peek_offset(handle)
+    inline = bool(handle.number(_SOL_SOCKET, socket.SO_OOBINLINE))
+    try:
+        before = b""
+        if not struct.unpack("i", fcntl.ioctl(handle.fd, _SIOCATMARK, bytes(4)))[0]:
+            set_peek_offset(handle, 0)
+            before = handle.peek(_ROOM_FOR_ALL)
+        rest = bytearray()
+        position = len(before)
+        while part := _peek_at(handle, position):
+            rest += part
+            position = len(before) + len(rest) + (not inline)
+        if inline:
+            urgent = bytes(rest[:1])
+            del rest[:1]
+        else:
+            urgent = handle.peek(1, socket.MSG_OOB)
+    finally:
+        set_peek_offset(handle, offset_before)
+    return [Waiting(data, None, (), urgent=one) for data, one in ((before, False), (urgent, True), (bytes(rest), False)) if data]
+
+
+def _peek_at(handle: Handle, offset: int) -> bytes:
+    set_peek_offset(handle, offset)
+    try:
+        return handle.peek(_ROOM_FOR_ALL)
+    except BlockingIOError:
+        return b""
 
 
 def peek_offset(handle: Handle) -> int:

@@ -72,7 +72,10 @@ def _connect(
     assert found.local_raw is not None
     assert found.peer_raw is not None
     assert context.snapshot.facts is not None
-    received = [message.data for message in select(process.section("sockets"), items.Message) if message.fd == found.fd]
+    waiting = [message for message in select(process.section("sockets"), items.Message) if message.fd == found.fd]
+    if any(message.urgent for message in waiting):
+        raise RestoreError(what, "urgent data waits in it (MSG_OOB), which cannot be put back", option=_OPTION)
+    received = [message.data for message in waiting]
     for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
         handle.set(socket.SOL_SOCKET, option, _ROOM)
     tcp.begin_rebuilding(handle, connection, sum(map(len, received)))

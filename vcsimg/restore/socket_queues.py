@@ -184,7 +184,7 @@ class Queue:
     ) -> int:
         address = () if to is None else (to,)
         try:
-            return handle.sendmsg([data], ancillary, socket.MSG_DONTWAIT, *address)
+            return handle.sendmsg([data], ancillary, socket.MSG_DONTWAIT | (socket.MSG_OOB if message.urgent else 0), *address)
         except PermissionError:
             # Only the privileged may send in the name of others; the init of a user namespace is, within that.
             others = [one for one in ancillary if one[1] != socket.SCM_CREDENTIALS]

@@ -165,6 +165,12 @@ class SocketProbe:
         if ready & select.POLLERR:
             found.troubles.append("it has an error that was not fetched yet, which reading would take away")
             return
+        if ready & select.POLLPRI and handle.family in _INTERNET and handle.type == socket.SOCK_STREAM:
+            try:
+                found.messages += ((waiting, []) for waiting in sockets.peek_with_urgent(handle))
+                return
+            except OSError:
+                pass  # before Linux 6.9
         if ready & select.POLLPRI and handle.family != socket.AF_NETLINK:
             found.troubles.append("urgent data that waits in it (MSG_OOB) cannot be copied")
         if not ready & select.POLLIN:
@@ -258,7 +264,9 @@ class SocketProbe:
                     f"{found.unsent} bytes that were sent and not acknowledged cannot be read without CAP_NET_ADMIN"
                 )
         for waiting, passed in found.messages:
-            report.add("sockets", items.Message(fd, waiting.data, waiting.source, len(passed), waiting.sender))
+            report.add(
+                "sockets", items.Message(fd, waiting.data, waiting.source, len(passed), waiting.sender, waiting.urgent or None)
+            )
             report.add("sockets", *passed)
             for carried in passed:
                 if carried.content is not None:

@@ -62,7 +62,7 @@ class Message(Item, kind="message"):
     """Bytes that wait to be received, in order. A record is a message (datagram, seqpacket), or a stretch of a stream.
 
     `source`: the sender's struct sockaddr, if it has one. `descriptors`: how many were passed with it (records `passed` follow).
-    `sender`: SCM_CREDENTIALS: process, user and group id, where the receiver asks for them (SO_PASSCRED).
+    `sender`: SCM_CREDENTIALS: process, user and group id, where the receiver asks for them (SO_PASSCRED). `urgent`: MSG_OOB.
     """
 
     fd: int
@@ -70,6 +70,7 @@ class Message(Item, kind="message"):
     source: bytes | None
     descriptors: int
     sender: tuple[int, ...] | None = None
+    urgent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
