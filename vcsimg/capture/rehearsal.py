@@ -1,6 +1,6 @@
 """A stop in vain, of a process of our own, right before that of the target.
 
-What is done for the first time takes several times as long. Between two captures the processor's caches are full of other things, and a virtual
+What is done for the first time takes several times as long. When much was copied the processor's caches are full of that, and a virtual
 machine's idle processors sleep deeply: the first threads that are woken take twice as long. All that is over after a first stop; so that is another
 process's.
 """

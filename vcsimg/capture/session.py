@@ -23,6 +23,10 @@ from vcsimg.kernel import procfs
 from vcsimg.process import HeldProcess, find_code_early, hold, hold_tree
 
 
+_MUCH = 1 << 20
+"""Bytes: copying so many pushes out of the caches what the stop needs."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What the user may choose. `exclude`: shell patterns for names of regions that are not captured. `files`: keep the contents
@@ -105,7 +109,7 @@ class Session:
             pause = self._prepare()
             tree = TreeState()
             holds = ExitStack()
-            if first or all(capture.is_quiet for capture in self._captures.values()):
+            if first or self._is_rehearsal_worth_it():
                 self._rehearsal.play()
             with holds, _no_collection():
                 helds = holds.enter_context(self._held())
@@ -136,6 +140,11 @@ class Session:
             endings.close()
             for capture in self._captures.values():
                 capture.release()
+
+    def _is_rehearsal_worth_it(self) -> bool:
+        """The caches are full of what was copied, and what it takes is not paid for with what is written meanwhile."""
+        captures = self._captures.values()
+        return sum(capture.copied for capture in captures) > _MUCH and all(capture.is_quiet for capture in captures)
 
     def _settle(self) -> None:
         """The capture is stored whatever happens here; if this fails, the next one is compared with what is stored."""

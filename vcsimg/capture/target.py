@@ -179,6 +179,7 @@ class ProcessCapture:
         self._harvest = Harvest(self._shadow, complete=self._complete)
         self._dirty = NO_RANGES
         self._precopied = False
+        self.copied = 0
         if self._tracker is not None:
             with _opened(self._tid, "pagemap") as pagemap_fd, AutoMemory(self._tid) as memory:
                 self._precopy(self._tracker, pagemap_fd, memory)
@@ -214,6 +215,7 @@ class ProcessCapture:
                 break
             self._harvest.secure(memory, page_numbers(self._dirty))
             left -= size
+            self.copied += size
             self._dirty = NO_RANGES
             self._precopied = True
             if size <= _FEW:

@@ -27,12 +27,17 @@ _CALLS: Mapping[int, tuple[str, str, str]] = {
     NR["vmsplice"]: ("vmsplice to", "rdi", ""),
     NR["recvfrom"]: ("recv with MSG_WAITALL from", "rdi", "rdx"),
     NR["recvmsg"]: ("recvmsg with MSG_WAITALL from", "rdi", ""),
+    NR["sendmmsg"]: ("sendmmsg to", "rdi", "rdx"),
+    NR["recvmmsg"]: ("recvmmsg from", "rdi", "rdx"),
 }
 """What it does, and the registers with descriptor and count; without a count, it is that of a vector."""
-_FLAGS: Mapping[int, str] = {NR["sendto"]: "r10", NR["sendmsg"]: "rdx", NR["recvfrom"]: "r10", NR["recvmsg"]: "rdx"}
+_FLAGS: Mapping[int, str] = {
+    NR["sendto"]: "r10", NR["sendmsg"]: "rdx", NR["recvfrom"]: "r10", NR["recvmsg"]: "rdx", NR["sendmmsg"]: "r10", NR["recvmmsg"]: "r10",
+}  # fmt: skip
 _RECEIVES = frozenset((NR["recvfrom"], NR["recvmsg"]))
 _MESSAGES = frozenset((NR["sendmsg"], NR["recvmsg"]))
-_MSG_DONTWAIT, _MSG_WAITALL = 0x40, 0x100
+_OF_MANY = frozenset((NR["sendmmsg"], NR["recvmmsg"]))
+_MSG_DONTWAIT, _MSG_WAITALL, _MSG_WAITFORONE = 0x40, 0x100, 0x10000
 _VECTOR = struct.Struct("<QQ")
 _VECTOR_IN_MESSAGE = 16
 _MOST = 1024
@@ -41,15 +46,16 @@ _MOST = 1024
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """`done` of `wanted` bytes."""
+    """`done` of `wanted` bytes, or what `unit` says."""
 
     what: str
     fd: int
     done: int
     wanted: int
+    unit: str
 
     def reason(self) -> str:
-        return f"the stop cut it short: it has returned {self.done} of {self.wanted} bytes, as after a signal"
+        return f"the stop cut it short: it has returned {self.done} of {self.wanted} {self.unit}, as after a signal"
 
     def concerns(self, files: Section) -> bool:
         """Whether it was by the stop that it returned early: from a pipe, socket or terminal that waits (no O_NONBLOCK)."""
@@ -65,14 +71,15 @@ def cut_short(registers: Mapping[str, int], memory: int) -> Cut | None:
     if number not in _CALLS or (done := signed(registers["rax"])) <= 0:
         return None
     flags = registers[_FLAGS[number]] if number in _FLAGS else 0
-    if flags & _MSG_DONTWAIT or (number in _RECEIVES and not flags & _MSG_WAITALL):
+    if flags & (_MSG_DONTWAIT | _MSG_WAITFORONE) or (number in _RECEIVES and not flags & _MSG_WAITALL):
         return None
     what, fd, count = _CALLS[number]
     try:
         wanted = registers[count] if count else _size_of_vector(registers, memory, number)
     except OSError:
         return None
-    return Cut(what, registers[fd] & 0xFFFFFFFF, done, wanted) if wanted > done else None
+    unit = "messages" if number in _OF_MANY else "bytes"
+    return Cut(what, registers[fd] & 0xFFFFFFFF, done, wanted, unit) if wanted > done else None
 
 
 def _size_of_vector(registers: Mapping[str, int], memory: int, number: int) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 import select
+from contextlib import suppress
 
 from vcsimg.capture.state.descriptors import Descriptor, Table
 from vcsimg.capture.state.report import Report
-from vcsimg.image.sections.files import EpollQuiet, EpollWatch
-from vcsimg.kernel import kcmp
+from vcsimg.image.sections.files import EpollPolling, EpollQuiet, EpollWatch
+from vcsimg.kernel import epoll, kcmp
 from vcsimg.kernel.statx import decode_device
 
 _WATCH = re.compile(rb"tfd: +(\d+) events: +([0-9a-f]+) data: +([0-9a-f]+)(?: +pos:(-?\d+) ino:([0-9a-f]+) sdev:([0-9a-f]+))?")
@@ -24,11 +25,15 @@ class EpollProbe:
         """Which descriptor is watched now: by epoll descriptor, target, and how many watches for that target came before."""
 
         self._quiet: set[int] = set()
+        self._polling: dict[int, tuple[int, int, bool]] = {}
 
     def wants(self, descriptor: Descriptor) -> bool:
         return descriptor.type == "eventpoll"
 
     def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
+        with suppress(OSError):  # before Linux 6.9
+            if any(parameters := epoll.polling(own)):
+                self._polling[descriptor.fd] = parameters
         poll = select.poll()
         poll.register(own, select.POLLIN)
         if not poll.poll(0):
@@ -54,6 +59,8 @@ class EpollProbe:
         return None
 
     def describe(self, descriptor: Descriptor, report: Report) -> None:
+        if descriptor.fd in self._polling:
+            report.add("files", EpollPolling(descriptor.fd, *self._polling.pop(descriptor.fd)))
         if descriptor.fd in self._quiet:
             self._quiet.discard(descriptor.fd)
             if b"tfd:" in descriptor.info:
