@@ -107,6 +107,7 @@ NAMED = {
     "named_timer_of_a_thread": ("POSIX timer 0 clock", "the thread that made it"),
     "named_write_cut_short": ("write to fd", "returned 65536 of 1048576 bytes"),
     "named_receive_cut_short": ("recv with MSG_WAITALL from fd", "returned 1 of 2 bytes"),
+    "named_messages_cut_short": ("recvmmsg from fd", "returned 1 of 2 messages"),
     "named_urgent_data_unix": ("fd ", "urgent data"),
     "named_socket_error": ("fd ", "error that was not fetched"),
     "named_inotify_events": ("fd ", "inotify events that were not read"),

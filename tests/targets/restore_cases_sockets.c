@@ -1132,3 +1132,10 @@ CASE(tcp_urgent_inline) {
     }
     CHECK(!strcmp(text, "ab!cd") && mark == 2);
 }
+
+CASE(epoll_busy_polling) {
+    struct { uint32_t microseconds; uint16_t budget; uint8_t prefer, pad; } wanted = {77, 8, 1, 0}, found = {0};
+    int fd = epoll_create1(0), has = ioctl(fd, 0x40088a01 /* EPIOCSPARAMS, Linux 6.9 */, &wanted) == 0;
+    restored();
+    CHECK(!has || (ioctl(fd, 0x80088a02, &found) == 0 && !memcmp(&wanted, &found, sizeof wanted)));
+}

@@ -77,3 +77,18 @@ CASE(named_inotify_events) {
     close(open("created", O_CREAT | O_WRONLY, 0600));
     restored();
 }
+
+static void *receive_two(void *fd) {
+    char text[2][10];
+    struct iovec vectors[2] = {{text[0], 10}, {text[1], 10}};
+    struct mmsghdr messages[2] = {{.msg_hdr = {.msg_iov = vectors, .msg_iovlen = 1}}, {.msg_hdr = {.msg_iov = vectors + 1, .msg_iovlen = 1}}};
+    if (recvmmsg(*(int *)fd, messages, 2, 0, 0) > 0) pause();
+    return 0;
+}
+CASE(named_messages_cut_short) {
+    pthread_t thread;
+    int ends[2], size = 1;
+    CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) == 0 && pthread_create(&thread, 0, receive_two, ends) == 0 && write(ends[1], "x", 1) == 1);
+    while (size) { ioctl(ends[0], FIONREAD, &size); usleep(500); }
+    restored();
+}

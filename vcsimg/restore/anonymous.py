@@ -10,11 +10,21 @@ import struct
 import time
 
 from vcsimg.errors import RestoreError
-from vcsimg.image.sections.files import Duplicate, EpollQuiet, EpollWatch, Eventfd, File, InotifyWatch, Pidfd, Signalfd
+from vcsimg.image.sections.files import (
+    Duplicate,
+    EpollPolling,
+    EpollQuiet,
+    EpollWatch,
+    Eventfd,
+    File,
+    InotifyWatch,
+    Pidfd,
+    Signalfd,
+)
 from vcsimg.image.sections.item import select
 from vcsimg.image.sections.timers import TimerDescriptor
 from vcsimg.image.snapshot import Process
-from vcsimg.kernel import pidfd, procfs
+from vcsimg.kernel import epoll, pidfd, procfs
 from vcsimg.kernel.calls import call
 from vcsimg.kernel.clone import clone
 from vcsimg.kernel.syscalls import NR
@@ -81,7 +91,14 @@ def make_signalfd(context: Context, process: Process, file: File) -> int:
 
 def make_epoll(context: Context, process: Process, file: File) -> int:
     """Empty: what it watches is added by restore_watches()."""
-    return call(NR["epoll_create1"], os.O_CLOEXEC)
+    fd = call(NR["epoll_create1"], os.O_CLOEXEC)
+    for wanted in select(process.section("files"), EpollPolling):
+        if wanted.fd == file.fd:
+            try:
+                epoll.set_polling(fd, wanted.microseconds, wanted.budget, wanted.prefer)
+            except OSError as error:
+                context.notes.append(f"process {process.pid} fd {file.fd}: its busy polling cannot be set: {error.strerror}")
+    return fd
 
 
 def restore_watches(skeleton: Skeleton, shared: frozenset[int]) -> None:

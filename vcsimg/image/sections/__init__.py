@@ -54,6 +54,7 @@ SECTIONS: Mapping[str, tuple[type[Item], ...]] = {
         files.Eventfd,
         files.Signalfd,
         files.EpollQuiet,
+        files.EpollPolling,
         files.EpollWatch,
         files.InotifyWatch,
         files.Pidfd,

@@ -80,6 +80,16 @@ class EpollWatch(Item, kind="epoll_watch"):
 
 
 @dataclass(frozen=True, slots=True)
+class EpollPolling(Item, kind="epoll_polling"):
+    """EPIOCSPARAMS of ioctl_eventpoll(2): microseconds that a wait polls the network device, packets at once, and whether instead of interrupts."""
+
+    fd: int
+    microseconds: int
+    budget: int
+    prefer: bool
+
+
+@dataclass(frozen=True, slots=True)
 class EpollQuiet(Item, kind="epoll_quiet"):
     """Nothing that the epoll descriptor watches was ready, or all that was had been told (EPOLLET)."""
 
