@@ -22,7 +22,6 @@ from vcsimg.image.snapshot import CaptureFacts, FileContent, Process, Snapshot
 from vcsimg.kernel import procfs
 from vcsimg.process import HeldProcess, find_code_early, hold, hold_tree
 
-
 _MUCH = 1 << 20
 """Bytes: copying so many pushes out of the caches what the stop needs."""
 
