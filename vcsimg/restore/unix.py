@@ -233,12 +233,14 @@ class UnixMaker:
     def _clear_path(self, stack: ExitStack, path: str, found: items.Socket) -> None:
         """A socket file that nobody listens on any more is in the way. The new one gets its permissions and owner."""
         with ExitStack() as probing:
-            probe = probing.enter_context(socket.socket(socket.AF_UNIX, found.type))
+            probe = probing.enter_context(socket.socket(socket.AF_UNIX, found.type | socket.SOCK_NONBLOCK))
             try:
                 probing.enter_context(addresses.inside(os.path.dirname(path)))
                 probe.connect(os.path.basename(path))
             except FileNotFoundError:
                 return
+            except BlockingIOError:
+                pass  # so many wait to be accepted that it has no room for one more
             except OSError:
                 facts = os.stat(path)
                 if found.bound_inode is not None and facts.st_ino != found.bound_inode:
