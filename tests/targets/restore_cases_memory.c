@@ -714,3 +714,23 @@ static void check_lock_future(int flags) { /* though nothing is locked yet */
 }
 CASE(mem_lock_future_alone) { check_lock_future(MCL_FUTURE); }
 CASE(mem_lock_future_on_fault) { check_lock_future(MCL_FUTURE | MCL_ONFAULT); }
+
+CASE(mem_protection_given_back) { /* the three regions become one again, which mremap(2) can make larger */
+    char *p = map(10 << 12, RW, ANON), *moved;
+    memset(p, 1, 10 << 12);
+    CHECK(mprotect(p + (1 << 12), 1 << 12, PROT_READ) == 0);
+    restored();
+    CHECK(mprotect(p + (1 << 12), 1 << 12, RW) == 0);
+    moved = mremap(p, 10 << 12, 20 << 12, MREMAP_MAYMOVE);
+    CHECK(moved != MAP_FAILED && moved[0] == 1 && moved[1 << 12] == 1 && moved[9 << 12] == 1);
+}
+
+CASE(mem_auxv_in_proc) {
+    char before[2000], after[2000];
+    int fd = open("/proc/self/auxv", O_RDONLY);
+    ssize_t size = read(fd, before, sizeof before);
+    close(fd);
+    restored();
+    fd = open("/proc/self/auxv", O_RDONLY);
+    CHECK(size > 100 && read(fd, after, sizeof after) == size && !memcmp(before, after, size));
+}

@@ -33,13 +33,13 @@ def restore_bounds(skeleton: Skeleton, sender: socket, files: MappedFiles, notes
     remote = skeleton.main
     entries = select(process.section("auxv"), AuxvEntry)
     vector = words([word for entry in entries for word in (entry.key, entry.value)] + [0, 0])
-    auxv = remote.put(vector)
     brk = found.brk if found.brk is not None else found.start_brk
     addresses = (
         found.start_code, found.end_code, found.start_data, found.end_data, found.start_brk, brk, found.start_stack,
         found.arg_start, found.arg_end, found.env_start, found.env_end,
     )  # fmt: skip
-    program = _program(skeleton, sender, files)
+    program = _program(skeleton, sender, files)  # before: it clears what was put
+    auxv = remote.put(vector)
     for exe in [program, _NO_FILE] if program is not None else [_NO_FILE]:
         content = struct.pack("<11Q", *addresses) + struct.pack("<QII", auxv, len(vector) if entries else 0, exe)
         at = remote.put(content)

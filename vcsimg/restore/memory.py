@@ -56,6 +56,13 @@ def is_object(region: Region) -> bool:
     )
 
 
+def _was_writable(region: Region) -> bool:
+    """Private memory that counts as committed though nobody may write to it: mprotect(2) has taken that away when it had content. It is made so
+    again, as otherwise it would not become one region with its neighbours later (mm/vma.c, anon_vma_compatible)."""
+    private = not (region.shared or region.special or region.start >= TASK_SIZE)
+    return private and "ac" in region.flags and not region.writable and "ht" not in region.flags
+
+
 class MemoryRestorer:
     """Restores the mappings of one process after the other."""
 
@@ -158,7 +165,7 @@ class MemoryRestorer:
         self._files.keep(fd)
 
     def _mapping(self, region: Region, fd: int | None) -> Call:
-        protection = mman.protection(region.perms)
+        protection = mman.PROT_READ | mman.PROT_WRITE if _was_writable(region) else mman.protection(region.perms)
         kind = mman.MAP_SHARED if region.shared else mman.MAP_DROPPABLE if "dp" in region.flags else mman.MAP_PRIVATE
         flags = mman.MAP_FIXED_NOREPLACE | kind
         if fd is None:
@@ -174,9 +181,13 @@ class MemoryRestorer:
         return NR["mmap"], (region.start, size, protection, flags, WORD - 1 if fd is None else fd, offset)
 
     def advise(self, skeleton: Skeleton) -> None:
-        """Advice, locks and names: after the content, which MADV_WIPEONFORK and the like must not touch."""
+        """Protection, advice, locks and names: after the content, which MADV_WIPEONFORK and the like must not touch."""
         remote = skeleton.main
-        calls: list[Call] = []
+        calls: list[Call] = [
+            (NR["mprotect"], (region.start, region.end - region.start, mman.protection(region.perms)))
+            for region in skeleton.process.regions
+            if _was_writable(region)
+        ]
         optional: list[Call] = []
         for region in skeleton.process.regions:
             if region.special or region.start >= TASK_SIZE:
