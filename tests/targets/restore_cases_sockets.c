@@ -954,7 +954,8 @@ CASE(pidfd_reaped) {
 }
 
 CASE(sock_shut_down) {
-    int u = socket(AF_INET, SOCK_DGRAM, 0), l = socket(AF_INET, SOCK_STREAM, 0), a = socket(AF_INET, SOCK_STREAM, 0), b, on = 1;
+    int u = socket(AF_INET, SOCK_DGRAM, 0), v = socket(AF_INET, SOCK_DGRAM, 0);
+    int l = socket(AF_INET, SOCK_STREAM, 0), a = socket(AF_INET, SOCK_STREAM, 0), b, on = 1;
     struct sockaddr_in s = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof s;
     char c;
@@ -962,8 +963,10 @@ CASE(sock_shut_down) {
     CHECK(bind(l, (void *)&s, n) == 0 && listen(l, 1) == 0 && getsockname(l, (void *)&s, &n) == 0);
     CHECK(connect(a, (void *)&s, n) == 0 && (b = accept(l, 0, 0)) >= 0 && shutdown(a, SHUT_RD) == 0);
     CHECK(connect(u, (void *)&s, n) == 0 && shutdown(u, SHUT_RDWR) == 0);
+    CHECK(connect(v, (void *)&s, n) == 0 && shutdown(v, SHUT_WR) == 0);
     restored();
     CHECK(recv(u, &c, 1, 0) == 0 && send(u, "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE);
+    CHECK(recv(v, &c, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN && send(v, "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE);
     CHECK(recv(a, &c, 1, MSG_DONTWAIT) == 0 && send(a, "x", 1, 0) == 1 && recv(b, &c, 1, 0) == 1);
 }
 

@@ -1,4 +1,5 @@
-"""sock_diag(7) for TCP: connections that no process has any more, which keep others from their port. Layouts: linux/inet_diag.h."""
+"""sock_diag(7) for TCP and UDP: connections that no process has any more, which keep others from their port; what shutdown(2) has ended. Layouts:
+linux/inet_diag.h."""
 
 from __future__ import annotations
 
@@ -19,6 +20,10 @@ _REQUEST = struct.Struct("<BBBBI")
 _ID = struct.Struct(">HH16s16sIII")
 _MESSAGE_ID = 4
 _INODE = 68
+_SIZE = 72
+"""struct inet_diag_msg; attributes follow."""
+_SHUTDOWN = 8
+_ATTRIBUTE = struct.Struct("<HH")
 
 
 def destroy_abandoned(family: int, port: int) -> bool:
@@ -37,9 +42,33 @@ def destroy_abandoned(family: int, port: int) -> bool:
     return found
 
 
+def shut_down(family: int) -> dict[int, int]:
+    """By inode, what shutdown(2) has ended of UDP sockets: 1 receiving, 2 sending, 3 both. Of the others nothing is said. Raises OSError where the
+    kernel does not tell (CONFIG_INET_UDP_DIAG)."""
+    found = {}
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
+        for message in _dump(netlink, family, socket.IPPROTO_UDP, 0xFFFFFFFF):
+            position = _SIZE
+            while position + _ATTRIBUTE.size < len(message):
+                length, kind = _ATTRIBUTE.unpack_from(message, position)
+                if kind == _SHUTDOWN and message[position + _ATTRIBUTE.size]:
+                    found[struct.unpack_from("<I", message, _INODE)[0]] = message[position + _ATTRIBUTE.size]
+                position += max((length + 3) & -4, _ATTRIBUTE.size)
+    return found
+
+
 def _abandoned(netlink: socket.socket, family: int, port: int) -> Iterator[bytes]:
     """struct inet_diag_sockid of each."""
-    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _ENDING) + bytes(_ID.size)
+    for message in _dump(netlink, family, socket.IPPROTO_TCP, _ENDING):
+        identity = message[_MESSAGE_ID : _MESSAGE_ID + _ID.size]
+        (inode,) = struct.unpack_from("<I", message, _INODE)
+        if inode == 0 and _ID.unpack(identity)[0] == port:
+            yield identity
+
+
+def _dump(netlink: socket.socket, family: int, protocol: int, states: int) -> Iterator[bytes]:
+    """struct inet_diag_msg, with attributes, of each socket in one of the states."""
+    body = _REQUEST.pack(family, protocol, 0, 0, states) + bytes(_ID.size)
     _send(netlink, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, body)
     while True:
         data = netlink.recv(1 << 18)
@@ -48,13 +77,10 @@ def _abandoned(netlink: socket.socket, family: int, port: int) -> Iterator[bytes
             length, kind, _, _, _ = _HEADER.unpack_from(data, position)
             if kind == _NLMSG_DONE:
                 return
-            message = data[position + _HEADER.size : position + length]
             if kind == _NLMSG_ERROR:
-                _check(data)
-            identity = message[_MESSAGE_ID : _MESSAGE_ID + _ID.size]
-            (inode,) = struct.unpack_from("<I", message, _INODE)
-            if inode == 0 and _ID.unpack(identity)[0] == port:
-                yield identity
+                (error,) = struct.unpack_from("<i", data, position + _HEADER.size)
+                raise OSError(-error, os.strerror(-error))
+            yield data[position + _HEADER.size : position + length]
             position += (length + 3) & -4
 
 

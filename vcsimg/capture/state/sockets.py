@@ -18,7 +18,7 @@ from vcsimg.capture.state.memory_files import content_of, read_all, seals_of
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections import sockets as items
 from vcsimg.image.snapshot import FileContent
-from vcsimg.kernel import kcmp, multicast, sockets, statx, tcp
+from vcsimg.kernel import inetdiag, kcmp, multicast, sockets, statx, tcp
 from vcsimg.kernel.sockdiag import UnixDiag, UnixSocket
 
 _ESTABLISHED, _CLOSE, _LISTEN = 1, 7, 10
@@ -77,12 +77,14 @@ class SocketProbe:
         self._groups_of: Table | None = None
         self._groups: list[multicast.Group] = []
         self._offsets: dict[int, int | None] = {}
+        self._ended_udp: dict[int, dict[int, int]] = {}
 
     def wants(self, descriptor: Descriptor) -> bool:
         return descriptor.type == "socket"
 
     def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
         handle = sockets.Handle(own)
+        self._ended_udp.clear()
         found = _Found(handle.family, handle.type, handle.protocol)
         found.local = sockets.local_address(own)
         found.peer = sockets.peer_address(own)
@@ -237,9 +239,20 @@ class SocketProbe:
         self._contents[content.sha256] = content
         return replace(passed, mode=where.mode, seals=seals_of(fd), content=content.sha256)
 
+    def _shut_down(self, family: int) -> dict[int, int]:
+        """What shutdown(2) has ended of UDP sockets. No call on a socket tells that sending has ended; asked when the process runs again."""
+        if family not in self._ended_udp:
+            try:
+                self._ended_udp[family] = inetdiag.shut_down(family)
+            except OSError:
+                self._ended_udp[family] = {}
+        return self._ended_udp[family]
+
     def describe(self, descriptor: Descriptor, report: Report) -> None:
         fd, found = descriptor.fd, self._found.pop(descriptor.fd)
         unix = found.unix
+        if found.family in _INTERNET and found.kind == socket.SOCK_DGRAM and found.peer:
+            found.shut = (found.shut or 0) | self._shut_down(found.family).get(descriptor.where.inode, 0) or None
         report.add("sockets", _socket(descriptor, found))
         values = tuple((name, value.hex() if isinstance(value, bytes) else str(value)) for name, value in found.options)
         report.add("sockets", items.Options(fd, values))
