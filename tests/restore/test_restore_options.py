@@ -24,10 +24,11 @@ from vcsimg.store import Repository
 PROGRAMS = Path(__file__).parent / "programs"
 
 
-@pytest.mark.parametrize("name", ["tree", "threads", "terminals", "signals", "ipc"])
+@pytest.mark.parametrize("name", ["tree", "threads", "terminals", "signals", "ipc", "cases_sockets unix_credentials_queued"])
 def test_restored_captured_and_restored_again(name: str, tmp_path: Path) -> None:
     """The processes keep the ids that they know, though vcsimg sees others."""
-    command = [sys.executable, PROGRAMS / "tree.py"] if name == "tree" else [compile_target(f"restore_{name}")]
+    program, *words = name.split()
+    command = [sys.executable, PROGRAMS / "tree.py"] if name == "tree" else [compile_target(f"restore_{program}"), *words]
     captured = capture(command, tmp_path)
     captured.kill()
     commit = captured.commit

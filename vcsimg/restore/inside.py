@@ -95,6 +95,11 @@ def _record(record: Record, ids: Ids, users: list[places.IdMap], groups: list[pl
         found = item.parse(record)
         changes = {name: ids.get(getattr(found, name), getattr(found, name)) for name in _IDS[item]}
         return replace(found, **changes).record()  # type: ignore[type-var]
+    if record.kind == sockets.Message.kind and record.get("sender") is not None:
+        message = sockets.Message.parse(record)
+        if message.sender is not None and len(message.sender) == 3:
+            pid, user, group = message.sender
+            return replace(message, sender=(ids.get(pid, pid), _inner(user, users), _inner(group, groups))).record()
     if record.kind == status.Credentials.kind:
         rights = status.Credentials.parse(record)
         uid, gid = tuple(_inner(number, users) for number in rights.uid), tuple(_inner(number, groups) for number in rights.gid)
