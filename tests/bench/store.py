@@ -270,6 +270,7 @@ def many(captures: int, folder: Path) -> dict[str, float]:
     rounds = [[rebuild(commit) for commit in chosen] for _ in range(6)]  # in turn: the machine's other work hits all of them
     rebuilt = [min(times) for times in zip(*rounds, strict=True)]
     log = min(_processor_time([sys.executable, "-m", "vcsimg", "--repo", folder / "repo", "log", "-n", "20"]) for _ in range(3))
+    checkouts = [_checkout(folder, commit) for commit in chosen[:: max(1, len(chosen) // 10)]]
     total = _size(folder / "repo" / "objects")
     captures += len(last) + 10
     pure = _pure(folder / "repo")
@@ -283,10 +284,22 @@ def many(captures: int, folder: Path) -> dict[str, float]:
         "most_packs": most_packs,
         "fastest_rebuild_cpu_ms": min(rebuilt) * 1e3,
         "slowest_rebuild_cpu_ms": max(rebuilt) * 1e3,
+        "slowest_checkout_against_fastest": max(checkouts) / min(checkouts),
         "bytes_a_capture": (total - first) / captures,
         "pure_bytes_a_capture": pure / captures,
         "bytes_against_pure_and_first": total / (pure + first),
     }
+
+
+def _checkout(folder: Path, commit: str) -> float:
+    """Processor seconds of `vcsimg checkout`, the whole command: the least of three."""
+    times = []
+    for _ in range(3):
+        to = folder / "checkout"
+        command = [sys.executable, "-m", "vcsimg", "--repo", folder / "repo", "checkout", commit, "--raw", to]
+        times.append(_processor_time(command))
+        shutil.rmtree(to)
+    return min(times)
 
 
 def _processor_time(command: list[str | Path]) -> float:
