@@ -9,7 +9,7 @@ import signal
 import struct
 import time
 
-from vcsimg.errors import RestoreError
+from vcsimg.errors import HostileImage, RestoreError
 from vcsimg.image.sections.files import (
     Duplicate,
     EpollPolling,
@@ -94,6 +94,8 @@ def make_epoll(context: Context, process: Process, file: File) -> int:
     fd = call(NR["epoll_create1"], os.O_CLOEXEC)
     for wanted in select(process.section("files"), EpollPolling):
         if wanted.fd == file.fd:
+            if not (0 <= wanted.microseconds < 1 << 32 and 0 <= wanted.budget < 1 << 16):
+                raise HostileImage(f"process {process.pid} fd {file.fd}", "its busy polling is absurd")
             try:
                 epoll.set_polling(fd, wanted.microseconds, wanted.budget, wanted.prefer)
             except OSError as error:

@@ -28,7 +28,7 @@ def note_on_processor_time(processes: Sequence[Process], notes: list[str]) -> No
 def left_of(process: Process, limit: ResourceLimit, notes: list[str]) -> ResourceLimit:
     """RLIMIT_CPU without what had been used of it, so that what was left is left."""
     used = sum(time.own for time in select(process.section("timers"), ProcessorTime))
-    if limit.resource != "cpu" or not used or limit.soft == limit.hard == UNLIMITED:
+    if limit.resource != "cpu" or used <= 0 or limit.soft == limit.hard == UNLIMITED:
         return limit
     soft, hard = (most if most == UNLIMITED else max(most - used, 1) for most in (limit.soft, limit.hard))
     notes.append(
