@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tests.restore.cases import Outcome
 ROOT = Path(__file__).parent.parent.parent
 USERS = ("root", "nobody") if os.getuid() == 0 else ("ordinary",)
 AT_ONCE = 3
+_PATIENCE = 100.0
+"""Seconds for one program; then those after it are not run."""
 
 Found = Callable[[str, str, str], Outcome]
 """What has become of a program, by user, name and way."""
@@ -38,7 +41,10 @@ class Batches:
         process, errors = self._running[user][list(self._commands[user]).index(name) % AT_ONCE]
         assert process.stdout is not None
         while (user, name) not in self._found:
+            timer = threading.Timer(_PATIENCE, process.kill)
+            timer.start()
             line = process.stdout.readline()
+            timer.cancel()
             if not line:
                 pytest.fail(f"they were not run to their end: {errors.read_text()}")
             done, ways = json.loads(line)

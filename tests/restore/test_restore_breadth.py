@@ -38,7 +38,7 @@ TAKEN = {
     ),
     # A path leads to one socket.
     "another process listens at|there is something else at": (
-        "unix_listening_path", "unix_connected_path", "unix_dgram_bound_queue", "unix_dgram_connected_server", "unix_dgram_client_first",
+        "unix_listening_path", "unix_backlog_full", "unix_connected_path", "unix_dgram_bound_queue", "unix_dgram_connected_server", "unix_dgram_client_first",
         "unix_bound_not_listening", "unix_unlinked_and_connected_to_itself",
     ),
     # A FIFO is one pipe for all who open its path.
@@ -118,6 +118,7 @@ REFUSED = {
     "refused_keyring": "the keys in it",
     "refused_segments": "segments",
     "refused_confined": "Landlock",
+    "refused_long_path": "its path is too long",
 }
 
 

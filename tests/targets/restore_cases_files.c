@@ -605,3 +605,30 @@ CASE(file_pty_exclusive) {
     restored();
     CHECK(ioctl(slave, TIOCGEXCL, &value) == 0 && value == 1);
 }
+
+CASE(file_without_permission) {
+    int fd = open("none", O_RDWR | O_CREAT | O_EXCL, 0000), other = open("read", O_RDWR | O_CREAT | O_EXCL, 0400);
+    CHECK(fd >= 0 && other >= 0 && write(fd, "content", 7) == 7 && write(other, "more", 4) == 4);
+    char *p = mmap(0, 4096, RW, MAP_SHARED, fd, 0);
+    CHECK(p != MAP_FAILED);
+    p[0] = 'C';
+    restored();
+    char b[8] = {0};
+    CHECK(pread(fd, b, 7, 0) == 7 && !strcmp(b, "Content") && !strcmp(p, "Content"));
+    CHECK(write(other, "x", 1) == 1 && pread(other, b, 5, 0) == 5);
+}
+
+CASE(file_names) {
+    /* a line of /proc/PID/maps ends with the name */
+    CHECK(!mkdir("of \n two lines (deleted)", 0700) && !chdir("of \n two lines (deleted)"));
+    char name[256];
+    memset(name, 'n', 255);
+    name[255] = 0;
+    int fd = open("quoted \"\t'\n\\ \xe9", O_RDWR | O_CREAT, 0600), longest = open(name, O_RDWR | O_CREAT, 0600);
+    CHECK(fd >= 0 && longest >= 0 && write(fd, "abc", 3) == 3 && write(longest, "12", 2) == 2);
+    char *p = mmap(0, 4096, RW, MAP_SHARED, fd, 0), here[600];
+    CHECK(p != MAP_FAILED);
+    restored();
+    CHECK(p[1] == 'b' && lseek(longest, 0, SEEK_CUR) == 2 && lseek(fd, 0, SEEK_CUR) == 3);
+    CHECK(getcwd(here, sizeof here) && strstr(here, "/of \n two lines (deleted)"));
+}

@@ -734,3 +734,18 @@ CASE(mem_auxv_in_proc) {
     fd = open("/proc/self/auxv", O_RDONLY);
     CHECK(size > 100 && read(fd, after, sizeof after) == size && !memcmp(before, after, size));
 }
+
+CASE(mem_sparse) {
+    /* a terabyte, of which a few pages exist */
+    int fd = memfd_create("sparse", 0);
+    CHECK(fd >= 0 && !ftruncate(fd, 10l << 30));
+    char *file = mmap(0, 10l << 30, RW, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    char *shared = mmap(0, 4l << 30, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *reserved = mmap(0, 1l << 40, PROT_NONE, ANON | MAP_NORESERVE, -1, 0);
+    CHECK(file != MAP_FAILED && shared != MAP_FAILED && reserved != MAP_FAILED && !mprotect(reserved + (1l << 39), 8192, RW));
+    file[5l << 30] = shared[3l << 30] = reserved[1l << 39] = 7;
+    restored();
+    struct stat s;
+    CHECK(file[5l << 30] == 7 && shared[3l << 30] == 7 && reserved[1l << 39] == 7 && !file[0] && !shared[0]);
+    CHECK(!fstat(fd, &s) && s.st_size == 10l << 30 && s.st_blocks < 1000);
+}

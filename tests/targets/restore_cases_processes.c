@@ -368,3 +368,108 @@ CASE(proc_futex_hash) {
     restored();
     CHECK(!has || prctl(78, 2, 0, 0, 0) == 16);
 }
+
+static void wait_for_byte(int fd) { char b; if (read(fd, &b, 1) != 1) _exit(9); }
+
+CASE(proc_shares_descriptors) {
+    /* clone(2) with CLONE_FILES: a process of its own, not a thread */
+    int orders[2], answers[2], status;
+    CHECK(!pipe(orders) && !pipe(answers));
+    pid_t files = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+    if (!files) {
+        wait_for_byte(orders[0]);
+        dup2(orders[0], 200);
+        write(answers[1], "f", 1);
+        wait_for_byte(orders[0]);
+        _exit(0);
+    }
+    restored();
+    CHECK(fcntl(200, F_GETFD) == -1 && write(orders[1], "x", 1) == 1);
+    wait_for_byte(answers[0]);
+    CHECK(fcntl(200, F_GETFD) == 0 && write(orders[1], "x", 1) == 1 && waitpid(files, &status, 0) == files && !status);
+}
+
+CASE(proc_shares_directory) {
+    int orders[2], status;
+    char here[500];
+    CHECK(!pipe(orders) && !mkdir("folder", 0700));
+    pid_t child = syscall(SYS_clone, CLONE_FS | SIGCHLD, 0, 0, 0, 0);
+    if (!child) {
+        wait_for_byte(orders[0]);
+        umask(0123);
+        _exit(chdir("folder"));
+    }
+    restored();
+    CHECK(write(orders[1], "x", 1) == 1 && waitpid(child, &status, 0) == child && !status);
+    CHECK(getcwd(here, sizeof here) && strlen(here) > 7 && !strcmp(here + strlen(here) - 7, "/folder") && umask(0) == 0123);
+}
+
+CASE(proc_limits_below_use) {
+    static const struct { int resource; rlim_t value; } limits[] = {
+        {RLIMIT_NOFILE, 100}, {RLIMIT_FSIZE, 5}, {RLIMIT_MEMLOCK, 0}, {RLIMIT_SIGPENDING, 0}, {RLIMIT_NPROC, 0}, {RLIMIT_STACK, 1 << 16},
+        {RLIMIT_MSGQUEUE, 0},
+    };
+    int fd = open("f", O_RDWR | O_CREAT, 0600), orders[2], status;
+    CHECK(fd >= 0 && dup2(fd, 500) == 500 && write(fd, "0123456789", 10) == 10 && !pipe(orders));
+    CHECK(!mlock(map(1 << 16, RW, ANON), 4096));
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN);
+    CHECK(!sigprocmask(SIG_BLOCK, &set, 0));
+    for (int i = 0; i < 5; i++) CHECK(!sigqueue(getpid(), SIGRTMIN, (union sigval){.sival_int = i}));
+    timer_t timer;
+    CHECK(!timer_create(CLOCK_MONOTONIC, 0, &timer));
+    pid_t child = fork();
+    if (!child) { wait_for_byte(orders[0]); _exit(5); }
+    for (unsigned i = 0; i < sizeof limits / sizeof *limits; i++) {
+        struct rlimit limit = {limits[i].value, limits[i].value};
+        CHECK(!setrlimit(limits[i].resource, &limit));
+    }
+    restored();
+    for (unsigned i = 0; i < sizeof limits / sizeof *limits; i++) {
+        struct rlimit limit;
+        CHECK(!getrlimit(limits[i].resource, &limit) && limit.rlim_cur == limits[i].value && limit.rlim_max == limits[i].value);
+    }
+    CHECK(fcntl(500, F_GETFD) == 0 && !timer_delete(timer));
+    for (int i = 0; i < 5; i++) {
+        siginfo_t info;
+        struct timespec at_once = {0, 0};
+        CHECK(sigtimedwait(&set, &info, &at_once) == SIGRTMIN && info.si_value.sival_int == i);
+    }
+    CHECK(write(orders[1], "x", 1) == 1 && waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 5);
+}
+
+CASE(proc_names) {
+    /* /proc/PID/stat has the name between parentheses */
+    int orders[2], answers[2], status;
+    char name[17] = "";
+    CHECK(!pipe(orders) && !pipe(answers) && !prctl(PR_SET_NAME, ") R 1 (\n\\x"));
+    pid_t child = fork();
+    if (!child) {
+        char own[17] = "other";
+        prctl(PR_SET_NAME, "");
+        write(answers[1], "n", 1);
+        wait_for_byte(orders[0]);
+        prctl(PR_GET_NAME, own);
+        _exit(*own ? 4 : 3);
+    }
+    wait_for_byte(answers[0]);
+    restored();
+    prctl(PR_GET_NAME, name);
+    CHECK(!strcmp(name, ") R 1 (\n\\x") && write(orders[1], "x", 1) == 1);
+    CHECK(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 3);
+}
+
+CASE(proc_group_of_the_dead) {
+    int orders[2], status;
+    CHECK(!pipe(orders));
+    pid_t leader = fork();
+    if (!leader) { wait_for_byte(orders[0]); _exit(0); }
+    CHECK(!setpgid(leader, leader));
+    pid_t member = fork();
+    if (!member) { wait_for_byte(orders[0]); _exit(getpgrp() == leader ? 3 : 4); }
+    CHECK(!setpgid(member, leader) && !kill(leader, SIGKILL) && waitpid(leader, 0, 0) == leader);
+    restored();
+    CHECK(getpgid(member) == leader && write(orders[1], "x", 1) == 1);
+    CHECK(waitpid(member, &status, 0) == member && WEXITSTATUS(status) == 3);
+}

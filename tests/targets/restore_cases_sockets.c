@@ -1142,3 +1142,55 @@ CASE(epoll_busy_polling) {
     restored();
     CHECK(!has || (ioctl(fd, 0x80088a02, &found) == 0 && !memcmp(&wanted, &found, sizeof wanted)));
 }
+
+static void *connect_it(void *fd) {
+    struct sockaddr_un a;
+    un(&a, "full");
+    return (void *)(long)connect((long)fd, (void *)&a, sizeof a);
+}
+
+CASE(unix_backlog_full) {
+    struct sockaddr_un a;
+    un(&a, "full");
+    int l = socket(AF_UNIX, SOCK_STREAM, 0), first = socket(AF_UNIX, SOCK_STREAM, 0), second = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(!bind(l, (void *)&a, sizeof a) && !listen(l, 0) && !connect(first, (void *)&a, sizeof a));
+    pthread_t thread;
+    void *result;
+    CHECK(!fcntl(second, F_SETFL, O_NONBLOCK) && connect(second, (void *)&a, sizeof a) == -1 && errno == EAGAIN && !fcntl(second, F_SETFL, 0));
+    CHECK(!pthread_create(&thread, 0, connect_it, (void *)(long)second));
+    restored();
+    int one = accept(l, 0, 0), two = accept(l, 0, 0);
+    CHECK(one >= 0 && two >= 0 && !pthread_join(thread, &result) && !result);
+    char b[3];
+    CHECK(write(first, "1", 1) == 1 && write(second, "2", 1) == 1 && read(one, b, 3) == 1 && b[0] == '1' && read(two, b, 3) == 1 && b[0] == '2');
+}
+
+CASE(unix_fds_of_many_kinds) {
+    int s[2], p[2];
+    CHECK(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, s) && !pipe(p) && write(p[1], "pp", 2) == 2);
+    int event = eventfd(7, 0), timer = timerfd_create(CLOCK_MONOTONIC, 0), epoll = epoll_create1(0), memory = memfd_create("m", 0);
+    int fds[] = {p[0], p[1], event, timer, epoll, memory, open(".", O_RDONLY | O_DIRECTORY), open("/dev/zero", O_RDONLY)}, got[8];
+    struct epoll_event watch = {EPOLLIN, {.u64 = 9}};
+    struct itimerspec time = {{0, 0}, {100, 0}};
+    CHECK(write(memory, "mem", 3) == 3 && !timerfd_settime(timer, 0, &time, 0) && !epoll_ctl(epoll, EPOLL_CTL_ADD, event, &watch));
+    char c[CMSG_SPACE(sizeof fds)] = {0}, b[3];
+    struct iovec v = {"k", 1};
+    struct msghdr m = {0, 0, &v, 1, c, sizeof c};
+    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+    h->cmsg_level = SOL_SOCKET;
+    h->cmsg_type = SCM_RIGHTS;
+    h->cmsg_len = CMSG_LEN(sizeof fds);
+    memcpy(CMSG_DATA(h), fds, sizeof fds);
+    CHECK(sendmsg(s[0], &m, 0) == 1);
+    restored();
+    v.iov_base = b;
+    CHECK(recvmsg(s[1], &m, 0) == 1);
+    h = CMSG_FIRSTHDR(&m);
+    CHECK(h && h->cmsg_len == CMSG_LEN(sizeof fds));
+    memcpy(got, CMSG_DATA(h), sizeof got);
+    uint64_t value;
+    CHECK(read(got[0], b, 3) == 2 && read(got[2], &value, 8) == 8 && value == 7);
+    CHECK(!timerfd_gettime(got[3], &time) && time.it_value.tv_sec > 0 && !eventfd_write(event, 1));
+    CHECK(epoll_wait(got[4], &watch, 1, 0) == 1 && watch.data.u64 == 9);
+    CHECK(lseek(memory, 1, SEEK_SET) == 1 && lseek(got[5], 0, SEEK_CUR) == 1);
+}

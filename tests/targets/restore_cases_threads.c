@@ -541,3 +541,41 @@ CASE(thr_own_settings) { /* which the main thread has not */
     CHECK(!pthread_join(thread, 0) && own_keepcaps == 1 && own_tsc == PR_TSC_SIGSEGV);
     CHECK(prctl(PR_GET_KEEPCAPS) == 0 && prctl(PR_GET_TSC, &tsc) == 0 && tsc == PR_TSC_ENABLE);
 }
+
+struct between { pthread_mutex_t mutex, inheriting; pthread_cond_t condition; pthread_barrier_t barrier; pthread_rwlock_t rwlock; int go; };
+
+CASE(thr_locks_between_processes) {
+    struct between *all = map(4096, RW, MAP_SHARED | MAP_ANONYMOUS);
+    pthread_mutexattr_t mutex;
+    pthread_condattr_t condition;
+    pthread_barrierattr_t barrier;
+    pthread_rwlockattr_t rwlock;
+    CHECK(!pthread_mutexattr_init(&mutex) && !pthread_mutexattr_setpshared(&mutex, 1) && !pthread_mutexattr_setrobust(&mutex, 1));
+    CHECK(!pthread_mutex_init(&all->mutex, &mutex) && !pthread_mutexattr_setprotocol(&mutex, PTHREAD_PRIO_INHERIT));
+    CHECK(!pthread_mutex_init(&all->inheriting, &mutex));
+    CHECK(!pthread_condattr_init(&condition) && !pthread_condattr_setpshared(&condition, 1) && !pthread_cond_init(&all->condition, &condition));
+    CHECK(!pthread_barrierattr_init(&barrier) && !pthread_barrierattr_setpshared(&barrier, 1) && !pthread_barrier_init(&all->barrier, &barrier, 2));
+    CHECK(!pthread_rwlockattr_init(&rwlock) && !pthread_rwlockattr_setpshared(&rwlock, 1) && !pthread_rwlock_init(&all->rwlock, &rwlock));
+    CHECK(!pthread_mutex_lock(&all->inheriting) && !pthread_rwlock_wrlock(&all->rwlock));
+    pid_t children[4];
+    int status;
+    for (int i = 0; i < 4; i++) {
+        if ((children[i] = fork())) continue;
+        if (i == 0) {
+            pthread_mutex_lock(&all->mutex);
+            while (!all->go) pthread_cond_wait(&all->condition, &all->mutex);
+            _exit(pthread_mutex_unlock(&all->mutex));
+        }
+        if (i == 1) { pthread_barrier_wait(&all->barrier); _exit(0); }
+        _exit(i == 2 ? pthread_rwlock_rdlock(&all->rwlock) : pthread_mutex_lock(&all->inheriting));
+    }
+    for (int i = 0; i < 4; i++) until_in_call(children[i], SYS_futex);
+    restored();
+    CHECK(!pthread_mutex_lock(&all->mutex));
+    all->go = 1;
+    CHECK(!pthread_cond_broadcast(&all->condition) && !pthread_mutex_unlock(&all->mutex));
+    pthread_barrier_wait(&all->barrier);
+    CHECK(!pthread_rwlock_unlock(&all->rwlock) && !pthread_mutex_unlock(&all->inheriting));
+    for (int i = 0; i < 4; i++) CHECK(waitpid(children[i], &status, 0) == children[i] && !status);
+    CHECK(pthread_mutex_lock(&all->inheriting) == EOWNERDEAD);
+}

@@ -124,3 +124,12 @@ CASE(refused_confined) {
     close(rules);
     restored();
 }
+
+CASE(refused_long_path) {
+    char name[201];
+    memset(name, 'd', 200);
+    name[200] = 0;
+    for (int i = 0; i < 25; i++) CHECK(!mkdir(name, 0700) && !chdir(name));
+    CHECK(open("file", O_RDWR | O_CREAT, 0600) >= 0);
+    restored();
+}

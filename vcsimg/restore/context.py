@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from vcsimg.errors import HostileImage
+from vcsimg.errors import HostileImage, RestoreError
 from vcsimg.image.pages import FileSource, ImageMemory, NoFiles
 from vcsimg.image.snapshot import Process, Snapshot
 from vcsimg.restore.objects import Objects
@@ -74,7 +74,9 @@ class Context:
     places: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def at(self, what: str, path: str) -> str:
-        """A path of the processes, as we see it. Raises HostileImage."""
+        """A path of the processes, as we see it. Raises RestoreError, HostileImage."""
+        if path.startswith("("):
+            raise RestoreError(what, f"the kernel told of no path that leads to it: {path}")
         if not path.startswith("/") or "/../" in f"{path}/" or "\0" in path:
             raise HostileImage(what, f"{path!r} is no absolute path")
         return self.root + path
