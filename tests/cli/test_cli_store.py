@@ -244,7 +244,7 @@ def test_over_ssh(server: str, history: Cli, tmp_path: Path) -> None:
         _over_ssh(history, history, tmp_path, url, keys)
 
 
-@pytest.mark.parametrize("server", SSH_SERVERS)
+@pytest.mark.parametrize("server", SSH_SERVERS[-1:])
 def test_over_ssh_as_an_ordinary_user(server: str, history: Cli, cli_of_nobody: Cli, tmp_path: Path) -> None:
     """The client is an ordinary user, and logs in on the server as another."""
     with ssh_server(server, history.repo, tmp_path / "ssh") as (url, keys):
