@@ -3,15 +3,20 @@ ordinary user."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.restore.batches import USERS, Found, batches
+from tests.conftest import home_of_nobody, wait_for
+from tests.restore.batches import ROOT, USERS, Found, batches
+from tests.restore.screen import VCSIMG, Screen
 from tests.restore.test_restore_programs import EVERYBODYS
+from vcsimg.kernel import procfs
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -78,7 +83,7 @@ def command(name: str) -> list[str | Path]:
 
 @pytest.fixture(autouse=True)
 def needed(request: pytest.FixtureRequest) -> None:
-    name = request.node.callspec.params["name"]
+    name = request.node.callspec.params.get("name", "")
     if not EVERYBODYS.exists():
         pytest.skip("no interpreter for everybody")
     if shutil.which(NEEDED.get(name, "sh")) is None:
@@ -98,3 +103,33 @@ def test_what_the_captured_program_has_is_refused_by_name(user: str, name: str, 
     found = outcome(user, name, "beside")
     assert found.kind == "refused", found
     assert re.search(ONCE[name], found.text), found
+
+
+@pytest.mark.skipif(shutil.which("vim") is None, reason="no vim")
+@pytest.mark.parametrize("user", USERS)
+def test_vim_beside_the_first(user: str, tmp_path: Path) -> None:
+    """Three of them at three terminals, with the same text."""
+    home = home_of_nobody(tmp_path) if user == "nobody" else tmp_path
+    prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"] if user == "nobody" else []
+    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+    screens: list[Screen] = []
+    try:
+        screens.append(first := Screen([*prefix, "vim", "-u", "NONE", "-N", "-n", home / "text"], home))
+        first.expect("~")
+        first.type("inot saved yet\x1b")
+        first.expect("not saved yet")
+        wait_for(lambda: procfs.stat(first.pid).state == "S", 30)
+        for words in (["init"], ["capture", "--tree", str(first.pid)]):
+            subprocess.run([*prefix, *VCSIMG, *words], cwd=home, env=environment, check=True, capture_output=True, timeout=60)
+        for _ in range(2):
+            screens.append(Screen([*prefix, *VCSIMG, "restore", "HEAD"], home, (30, 100)))
+            screens[-1].expect("not saved yet")
+        for number, screen in enumerate(screens):
+            screen.type(f"oand {number}\x1b")
+            screen.expect(f"and {number}")
+            screen.type(f":w text{number}\r:q!\r")
+            assert screen.end() == 0
+            assert (home / f"text{number}").read_text() == f"not saved yet\nand {number}\n"
+    finally:
+        for screen in screens:
+            screen.kill()
