@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vcsimg.store.policy import Merge, Rebase, Weighed, plan
+from vcsimg.store.policy import Merge, Rebase, Weighed, plan, rest
 
 
 def simulate(captures: int, delta: int, pages: int, merged: Callable[[int], int], key: int) -> tuple[float, int, int]:
@@ -74,3 +74,24 @@ def test_pieces_that_change_together_are_not_due_together() -> None:
             chain.append(Weighed(version, "xor", b"", 100, 5, 0))
         most = max(most, due)
     assert 0 < most <= 150
+
+
+@pytest.mark.parametrize("number", [0, 7, 100, 511])
+def test_a_chain_at_rest_is_due_for_nothing(number: int) -> None:
+    """As long as rest() says, and not much longer: else somebody looks in vain at each capture."""
+    links = [Weighed(0, "key", b"", 400_000, 512, 512)]
+    calm, looks = 0, 0
+    for version in range(1, 3000):
+        due = plan(links, number)
+        if calm:
+            assert due is None
+            calm -= 1
+        else:
+            looks += 1
+            calm = rest(links, number) if due is None else 0
+        if isinstance(due, Merge):
+            last = links[due.last - 1].version
+            links[due.first : due.last] = [Weighed(last, "xor", b"", 150, 3, 0)]
+        assert not isinstance(due, Rebase)
+        links.append(Weighed(version, "xor", b"", 120, 3, 0))
+    assert looks < 3000 / 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from vcsimg.errors import RepositoryBusy
 from vcsimg.image.snapshot import Snapshot
@@ -95,7 +96,8 @@ class Committer:
                     packs = consolidate.candidates(directory)
             else:
                 if self._helper is None and self.commits >= consolidate.FAN:
-                    self._helper = Helper(self._path, sync=self._sync)
+                    with suppress(OSError):  # no more processes: see TOO_MANY
+                        self._helper = Helper(self._path, sync=self._sync)
                 if self._helper is not None:
                     self._helper.poke()
         names = {pack.path.name for pack in packs}

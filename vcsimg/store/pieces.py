@@ -20,18 +20,21 @@ from vcsimg.store import chain as chains
 from vcsimg.store.layout import KEY, PATCH, XOR, blob_name
 from vcsimg.store.objects import BLOB, Objects, Oid, object_id
 from vcsimg.store.pack import PackEntry, pack_entry
-from vcsimg.store.policy import Merge, Rebase, Weighed, plan
+from vcsimg.store.policy import Merge, Rebase, Weighed, plan, rest
 
+_SMALL_DELTA = 512
 _ALL = np.arange(PAGES_PER_PIECE, dtype=np.uint16)
 
 
 @dataclass
 class Chain:
-    """One piece of one process, as the capture before left it. `words`: small deltas by their versions, for when they are merged."""
+    """One piece of one process, as the capture before left it. `words`: small deltas by their versions, for when they are merged. `rest`: how many
+    small deltas can be appended before it needs to be looked at whether it is to be merged."""
 
     links: list[Weighed] = field(default_factory=list)
     state: PieceState = field(default_factory=PieceState)
     words: dict[int, Words] = field(default_factory=dict)
+    rest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,11 @@ class Encoder:
 
     def _maintain(self, chain: Chain, number: int, result: Encoded, delta: Delta) -> None:
         """Merge or re-base the links before the delta about to be appended, if they are due."""
+        if chain.rest and chain.links[-1].size <= _SMALL_DELTA:
+            chain.rest -= 1
+            return
         due = plan(chain.links, number)
+        chain.rest = rest(chain.links, number) if due is None else 0
         where = self._at(number)
         if isinstance(due, Merge):
             run = chain.links[due.first : due.last]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from vcsimg.store.objects import Oid
 
@@ -56,7 +57,7 @@ def plan(links: Sequence[Weighed], number: int) -> Merge | Rebase | None:
     """
     if len(links) < 3:
         return None
-    stagger = (number * 0x9E3779B1 >> 7) % FAN
+    stagger = _stagger(number)
     added = changed = 0
     for link in links[1:]:
         if link.fresh:
@@ -66,6 +67,21 @@ def plan(links: Sequence[Weighed], number: int) -> Merge | Rebase | None:
     if changed > max(_LEAST, (links[0].size + added) * _OUTWEIGH) * (1 + stagger / (4 * FAN)):
         return Rebase()
     return _due(links, stagger)
+
+
+def rest(links: Sequence[Weighed], number: int) -> int:
+    """How many times more plan() will say None of a chain of which it just did, if small deltas are appended: as long as too few of them stand
+    alone. A new keyframe may be due some deltas sooner."""
+    alone = 0
+    for one, two in pairwise(reversed(links)):
+        if one.version - two.version >= FAN:
+            break
+        alone += 1
+    return max(0, FAN + _stagger(number) - 1 - alone)
+
+
+def _stagger(number: int) -> int:
+    return (number * 0x9E3779B1 >> 7) % FAN
 
 
 def _due(links: Sequence[Weighed], stagger: int) -> Merge | None:

@@ -67,15 +67,20 @@ class TreeEditor:
         node = self.node(path)
         return [] if node is None else list(dict.fromkeys([*node.entries, *node.children]))
 
-    def set(self, path: tuple[str, ...], entry: Entry) -> None:
-        """Put an entry; directories on the way are made."""
+    def change(self, path: tuple[str, ...]) -> Node:
+        """The directory at a path, whose entries are about to be changed, but not all taken out; directories on the way are made."""
         node = self.root
         node.dirty = True
-        for name in path[:-1]:
+        for name in path:
             child = self._enter(node, name, create=True)
             assert child is not None
             node = child
             node.dirty = True
+        return node
+
+    def set(self, path: tuple[str, ...], entry: Entry) -> None:
+        """Put an entry; directories on the way are made."""
+        node = self.change(path[:-1])
         node.entries[path[-1]] = entry
         node.children.pop(path[-1], None)
 
@@ -107,13 +112,7 @@ class TreeEditor:
         entry = parent.entries.get(path[-1]) if parent is not None else None
         child = parent.children.get(path[-1]) if parent is not None else None
         self.remove(path)
-        node = self.root
-        for name in to[:-1]:
-            node.dirty = True
-            below = self._enter(node, name, create=True)
-            assert below is not None
-            node = below
-        node.dirty = True
+        node = self.change(to[:-1])
         if entry is not None:
             node.entries[to[-1]] = entry
         if child is not None:

@@ -299,16 +299,16 @@ class Writer:
             yield number, future.result()
 
     def _keep(self, pid: int, number: int, encoded: Encoded, pack: PackSeries) -> None:
-        base = self._piece(pid, number)
         if encoded.gone:
             self._drop(pid, number)
-            return
-        for name in encoded.remove:
-            self._tree.remove((*base, name))
-        for blob in encoded.blobs:
-            if blob.oid not in pack:
-                pack.add_entry(blob.oid, blob.entry)
-            self._tree.set((*base, blob.name), Entry(False, blob.oid))
+        elif encoded.blobs:
+            entries = self._tree.change(self._piece(pid, number)).entries
+            for name in encoded.remove:
+                del entries[name]
+            for blob in encoded.blobs:
+                if blob.oid not in pack:
+                    pack.add_entry(blob.oid, blob.entry)
+                entries[blob.name] = Entry(False, blob.oid)
 
     def _drop(self, pid: int, number: int) -> None:
         self._tree.remove(self._piece(pid, number))
