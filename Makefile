@@ -30,7 +30,8 @@ bench: setup
 	@$(BIN)/python -m tests.bench
 
 soak: setup
-	@VCSIMG_SOAK=1 $(BIN)/python -m pytest --timeout 7200 tests/soak tests/capture/test_invisible.py tests/capture/test_large.py
+	@VCSIMG_SOAK=1 $(BIN)/python -m pytest --timeout 7200 tests/soak tests/capture/test_invisible.py tests/capture/test_large.py \
+		tests/restore/test_restore_breadth.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache

@@ -27,11 +27,17 @@ Found = Callable[[str, str, str], Outcome]
 
 
 class Batches:
-    """Runs programs, AT_ONCE at a time, as one user after the other, and reads what becomes of them. `commands` by user and name."""
+    """Runs programs, AT_ONCE at a time, as one user after the other, and reads what becomes of them. `commands` and `ways` by user and name."""
 
-    def __init__(self, folder: Path, commands: Mapping[str, Mapping[str, Sequence[str | Path]]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        commands: Mapping[str, Mapping[str, Sequence[str | Path]]],
+        ways: Mapping[str, Mapping[str, Sequence[str]]],
+    ) -> None:
         self._folder = folder
         self._commands = commands
+        self._ways = ways
         self._running: dict[str, list[tuple[subprocess.Popen[str], Path]]] = {}
         self._found: dict[tuple[str, str], dict[str, Outcome]] = {}
 
@@ -58,7 +64,8 @@ class Batches:
         if user == "nobody":
             home = home_of_nobody(home)
             command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", *command]
-        words = [f"{name}={shlex.join(map(str, words))}" for name, words in self._commands[user].items()]
+        ways = self._ways[user]
+        words = [f"{name}:{','.join(ways[name])}={shlex.join(map(str, words))}" for name, words in self._commands[user].items()]
         environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
         self._running[user] = []
         for worker in range(AT_ONCE):
@@ -83,14 +90,16 @@ class Batches:
 def batches(
     request: pytest.FixtureRequest, factory: pytest.TempPathFactory, command: Callable[[str], Sequence[str | Path]]
 ) -> Iterator[Found]:
-    """A fixture of a module whose tests have the parameters `user` and `name`: those that were selected run beside one another."""
+    """A fixture of a module whose tests have the parameters `user`, `name` and `way`: those that were selected run beside one another."""
     commands: dict[str, dict[str, Sequence[str | Path]]] = {user: {} for user in USERS}
+    ways: dict[str, dict[str, list[str]]] = {user: {} for user in USERS}
     for item in request.session.items:
         if isinstance(item, pytest.Function) and item.module is request.module and hasattr(item, "callspec"):
             parameters = item.callspec.params
-            if "user" in parameters and "name" in parameters:
-                name = str(parameters["name"])
-                commands[str(parameters["user"])][name] = command(name)
-    running = Batches(factory.mktemp("batches"), commands)
+            if {"user", "name", "way"} <= parameters.keys():
+                user, name = str(parameters["user"]), str(parameters["name"])
+                commands[user][name] = command(name)
+                ways[user].setdefault(name, []).append(str(parameters["way"]))
+    running = Batches(factory.mktemp("batches"), commands, ways)
     yield running.outcome
     running.close()

@@ -1,7 +1,7 @@
 """Programs that verify themselves, as whoever runs this. Each prints `ready`, reads a line, prints `verified` and ends with status 42. Several, each in
-both ways:
+one way or both:
 
-python -m tests.restore.cases FOLDER NAME=COMMAND …     prints a line of JSON for each: its name, then an Outcome for each way
+python -m tests.restore.cases FOLDER NAME:WAY,WAY=COMMAND …     prints a line of JSON for each: its name, then an Outcome for each way
 
 killed    captured, killed, and restored
 beside    captured, left running, and restored twice; all three are alive at once, and verify themselves
@@ -116,9 +116,10 @@ def outcome(command: Sequence[str | Path], way: str, folder: Path) -> Outcome:
 
 def main() -> int:
     for word in sys.argv[2:]:
-        name, _, command = word.partition("=")
+        case, _, command = word.partition("=")
+        name, _, ways = case.partition(":")
         found = {}
-        for way in WAYS:
+        for way in ways.split(","):
             with tempfile.TemporaryDirectory(dir=sys.argv[1], ignore_cleanup_errors=True) as folder:
                 try:
                     found[way] = outcome(shlex.split(command), way, Path(folder))

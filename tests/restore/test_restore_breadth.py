@@ -3,6 +3,7 @@ itself. As root and as an ordinary user; killed before it is restored, and runni
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,14 +70,23 @@ FIRST_OF_ALL = frozenset(
 """Of three at once only the one that goes on first verifies itself: they share what is at a path, or see that others do."""
 
 
+EVERY_WAY = len(USERS) == 1 or "VCSIMG_SOAK" in os.environ
+CASES = [
+    (user, name, way)
+    for turn, user in enumerate(USERS)
+    for index, name in enumerate(PROGRAMS)
+    for number, way in enumerate(WAYS)
+    if EVERY_WAY or (turn + index + number) % len(WAYS) == 0
+]
+"""Each case as each user, and in each way; as both users in both ways (three minutes) in `make soak`."""
+
+
 @pytest.fixture(scope="module")
 def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
     yield from batches(request, tmp_path_factory, lambda name: [compile_target(f"restore_cases_{PROGRAMS[name]}"), name])
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize(("user", "name", "way"), CASES)
 def test_case(user: str, name: str, way: str, outcome: Found) -> None:
     found = outcome(user, name, way)
     if name in PRIVILEGED and user != "root":
