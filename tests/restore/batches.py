@@ -8,13 +8,13 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import home_of_nobody
-from tests.restore.cases import Outcome
+from tests.restore.cases import WAYS, Outcome
 
 ROOT = Path(__file__).parent.parent.parent
 USERS = ("root", "nobody") if os.getuid() == 0 else ("ordinary",)
@@ -33,7 +33,7 @@ class Batches:
         self,
         folder: Path,
         commands: Mapping[str, Mapping[str, Sequence[str | Path]]],
-        ways: Mapping[str, Mapping[str, Sequence[str]]],
+        ways: Mapping[str, Mapping[str, Collection[str]]],
     ) -> None:
         self._folder = folder
         self._commands = commands
@@ -65,7 +65,10 @@ class Batches:
             home = home_of_nobody(home)
             command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", *command]
         ways = self._ways[user]
-        words = [f"{name}:{','.join(ways[name])}={shlex.join(map(str, words))}" for name, words in self._commands[user].items()]
+        words = [
+            f"{name}:{','.join(way for way in WAYS if way in ways[name])}={shlex.join(map(str, words))}"
+            for name, words in self._commands[user].items()
+        ]
         environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
         self._running[user] = []
         for worker in range(AT_ONCE):
@@ -90,16 +93,17 @@ class Batches:
 def batches(
     request: pytest.FixtureRequest, factory: pytest.TempPathFactory, command: Callable[[str], Sequence[str | Path]]
 ) -> Iterator[Found]:
-    """A fixture of a module whose tests have the parameters `user`, `name` and `way`: those that were selected run beside one another."""
+    """A fixture of a module whose tests have the parameters `user`, `name` and `way`, or the first two for both ways: those that were selected run
+    beside one another."""
     commands: dict[str, dict[str, Sequence[str | Path]]] = {user: {} for user in USERS}
-    ways: dict[str, dict[str, list[str]]] = {user: {} for user in USERS}
+    ways: dict[str, dict[str, set[str]]] = {user: {} for user in USERS}
     for item in request.session.items:
         if isinstance(item, pytest.Function) and item.module is request.module and hasattr(item, "callspec"):
             parameters = item.callspec.params
-            if {"user", "name", "way"} <= parameters.keys():
+            if {"user", "name"} <= parameters.keys():
                 user, name = str(parameters["user"]), str(parameters["name"])
                 commands[user][name] = command(name)
-                ways[user].setdefault(name, []).append(str(parameters["way"]))
+                ways[user].setdefault(name, set()).update([str(parameters["way"])] if "way" in parameters else WAYS)
     running = Batches(factory.mktemp("batches"), commands, ways)
     yield running.outcome
     running.close()
