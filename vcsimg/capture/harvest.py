@@ -209,7 +209,7 @@ class Harvest:
         """See to it that the shadow will hold what has changed."""
         if self._held + change.new.nbytes <= _HELD_MOST:
             self._held += change.new.nbytes
-            self._unwritten.append(change)
+            self._unwritten.append(PieceChange(change.number, change.pages, change.new, change.own))
         else:
             self._write(change)
 

@@ -28,13 +28,13 @@ _ALL = np.arange(PAGES_PER_PIECE, dtype=np.uint16)
 
 @dataclass
 class Chain:
-    """One piece of one process, as the capture before left it. `words`: small deltas by their versions, for when they are merged. `rest`: how many
-    small deltas can be appended before it needs to be looked at whether it is to be merged."""
+    """One piece of one process, as the capture before left it. `words`: small deltas by their versions, for when they are merged. `calm`: up to
+    which version it need not be looked at whether it is to be merged, if its deltas are small."""
 
     links: list[Weighed] = field(default_factory=list)
     state: PieceState = field(default_factory=PieceState)
     words: dict[int, Words] = field(default_factory=dict)
-    rest: int = 0
+    calm: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +177,10 @@ class Encoder:
 
     def _maintain(self, chain: Chain, number: int, result: Encoded, delta: Delta) -> None:
         """Merge or re-base the links before the delta about to be appended, if they are due."""
-        if chain.rest and chain.links[-1].size <= _SMALL_DELTA:
-            chain.rest -= 1
+        if chain.links and chain.links[-1].version <= chain.calm and chain.links[-1].size <= _SMALL_DELTA:
             return
         due = plan(chain.links, number)
-        chain.rest = rest(chain.links, number) if due is None else 0
+        chain.calm = chain.links[-1].version + rest(chain.links, number) if due is None and chain.links else -1
         where = self._at(number)
         if isinstance(due, Merge):
             run = chain.links[due.first : due.last]
