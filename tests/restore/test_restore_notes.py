@@ -15,7 +15,7 @@ from vcsimg.image.sections.item import Item, records, select
 from vcsimg.image.sections.places import Cgroup
 from vcsimg.image.sections.program import ResourceLimit
 from vcsimg.image.sections.sockets import Options
-from vcsimg.image.sections.status import SessionKeyring
+from vcsimg.image.sections.status import Identity, SessionKeyring
 from vcsimg.image.sections.timers import ProcessorTime
 from vcsimg.image.sections.unsaved import Unsaved
 from vcsimg.image.snapshot import Process
@@ -79,6 +79,18 @@ def test_used_processor_time(captured: Captured) -> None:
     said = notes(captured, use)
     assert [note for note in said if f"process {captured.pid} had used 30 s" in note and "5 s" in note], said
     assert [note for note in said if "RLIMIT_CPU" in note and "30 s lower" in note], said
+
+
+def test_the_signal_that_stopped_a_process(captured: Captured) -> None:
+    def stop(process: Process) -> Process:
+        status = [
+            replace(select([record], Identity)[0], stopped=True).record() if record.kind == Identity.kind else record
+            for record in process.section("status")
+        ]
+        return replace(process, state={**process.state, "status": tuple(status)})
+
+    assert not [note for note in notes(captured) if "SIGSTOP" in note]
+    assert [note for note in notes(captured, stop) if f"process {captured.pid} is stopped" in note and "SIGSTOP" in note]
 
 
 def test_options_of_a_socket_that_this_kernel_does_not_know(tmp_path: Path) -> None:

@@ -271,12 +271,17 @@ class _Run:
         for thread in skeleton.process.threads:
             restore_registers(skeleton, thread, captured)
         queue_traps(skeleton, self._context.notes)
+        if _was_stopped(skeleton):
+            self._context.notes.append(
+                f"process {skeleton.pid} is stopped, as it was, by SIGSTOP: which signal it was is not known"
+            )
 
     def _let_go(self, skeleton: Skeleton) -> None:
-        stopped = self._context.options.stopped or any(
-            identity.stopped for identity in select(skeleton.process.section("status"), Identity)
-        )
-        if stopped:
+        if self._context.options.stopped or _was_stopped(skeleton):
             with suppress(ProcessLookupError):
                 os.kill(skeleton.tid, signal.SIGSTOP)
         skeleton.let_go()
+
+
+def _was_stopped(skeleton: Skeleton) -> bool:
+    return any(identity.stopped for identity in select(skeleton.process.section("status"), Identity))
