@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Target, compile_target, wait_for
 from tests.memory.conftest import Layout, Start, Ways, as_ordinary_user, layout_of, open_way
-from vcsimg.errors import AccessError, BorrowError, NoSuchProcess, NotPermitted, ProcessChanged, UnsupportedProcess
+from tests.process.helpers import KilledBefore
+from vcsimg.errors import AccessError, BorrowError, NoSuchProcess, NotPermitted, ProcessChanged, ProcessError, UnsupportedProcess
 from vcsimg.memory import AutoMemory, FastProcess, Memory, ProcMemory, SharedMemory, VmMemory, fast_peekdata, fast_pokedata
 from vcsimg.process import hold
 
@@ -123,9 +125,25 @@ def test_a_process_killed_while_it_copies(start: Start) -> None:
     layout = layout_of(start("mem_layout", 64 << 20))
     with hold(layout.pid) as held, SharedMemory(held) as memory:
         killer = subprocess.Popen(["sh", "-c", f"sleep 0.1; kill -9 {layout.pid}"])
-        with pytest.raises(ProcessChanged):
-            read_for_ever(memory, layout)
-        killer.wait()
+        try:
+            with pytest.raises(ProcessChanged):
+                read_for_ever(memory, layout)
+        finally:
+            killer.wait()
+
+
+@pytest.mark.parametrize("misses", [0, 1000])
+def test_a_process_killed_at_each_step_of_a_copy(start: Start, monkeypatch: pytest.MonkeyPatch, misses: int) -> None:
+    """Also when it has just been seen to be stopped, and its thread is asked why."""
+    monkeypatch.setattr("vcsimg.memory.window._MISSES", misses)
+    for step in range(1, 60):
+        layout = layout_of(start("mem_layout"))
+        killed = KilledBefore(layout.pid, step)
+        with suppress(ProcessError), hold(layout.pid) as held, killed, SharedMemory(held) as memory:
+            for _ in range(4):
+                assert memory.read(layout.area, 100_000) == layout.content(0, 100_000)
+        assert killed.reached or step > 20
+        layout.target.end()
 
 
 def read_for_ever(memory: Memory, layout: Layout) -> None:

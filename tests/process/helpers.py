@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tests.conftest import Target, wait_for
+from vcsimg.kernel import procfs, ptrace
 
 Start = Callable[..., Target]
 
@@ -54,3 +57,40 @@ def possessions(pid: int) -> tuple[object, ...]:
     }
     children = sorted((task / "children").read_text() for task in tasks.iterdir())
     return Path(f"/proc/{pid}/maps").read_text(), sorted(os.listdir(f"/proc/{pid}/fd")), children, signals
+
+
+def held_by_us() -> list[str]:
+    """/proc/PID/stat of processes that this process traces, but for those that have ended: our own children are left to who started them."""
+    found = []
+    for pid in procfs.processes():
+        with suppress(OSError):
+            if int(procfs.status(pid)["TracerPid"]) == os.getpid() and procfs.stat(pid).state != "Z":
+                found.append(Path(f"/proc/{pid}/stat").read_text())
+    return found
+
+
+class KilledBefore:
+    """While it is entered, a target is killed just before a ptrace request that this process makes: the `step`-th, counted from 1, of
+    whatever thread; `reached` says whether there were so many. Waits until the kernel has ended it, as far as a traced process can."""
+
+    def __init__(self, pid: int, step: int) -> None:
+        self._pid, self._left = pid, step
+        self._request = ptrace.request
+
+    @property
+    def reached(self) -> bool:
+        return self._left <= 0
+
+    def __enter__(self) -> KilledBefore:
+        ptrace.request = self._counted  # type: ignore[assignment]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ptrace.request = self._request
+
+    def _counted(self, *arguments: object) -> int:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(self._pid, signal.SIGKILL)
+            wait_for(lambda: procfs.stat(self._pid).state in "ZXx")
+        return int(self._request(*arguments))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 
 from tests.conftest import wait_for
-from tests.process.helpers import Start, asleep
+from tests.process.helpers import KilledBefore, Start, asleep, held_by_us
+from vcsimg.errors import ProcessError
 from vcsimg.kernel import procfs
 from vcsimg.process import fork_frozen, hold
 
@@ -38,3 +40,17 @@ def test_frozen_child_of_a_killed_vcsimg_ends_and_is_collected_by_the_next(start
         frozen = fork_frozen(held)
     frozen.close()
     assert procfs.children(target.pid) == []
+
+
+def test_no_frozen_child_is_left_when_its_parent_is_killed_at_any_step(start: Start) -> None:
+    reached, step = True, 1
+    while reached:
+        target = asleep(start("proc_sleep"))
+        killed = KilledBefore(target.pid, step)
+        with suppress(ProcessError), hold(target.pid) as held, killed:
+            fork_frozen(held).close()
+        assert held_by_us() == []
+        target.end()
+        reached = killed.reached
+        step += 1
+    assert step > 20

@@ -417,8 +417,7 @@ class Borrowed:
         """
         forwarded = 0
         while True:
-            if ptrace.request(request, self.thread.tid, 0, forwarded) == -1:
-                self.thread.gone(OSError(errno.ESRCH, "it is not stopped"))
+            self.thread.go_on(request, forwarded)
             started = time.monotonic()
             if not self._await(started):
                 raise ProcessChanged(self._pid, "it was killed while a system call was borrowed")
@@ -448,12 +447,8 @@ class Borrowed:
 
     def _set_options(self, options: int) -> None:
         """The kernel forgets those that suspend seccomp filters when the tracer dies, too (kernel/ptrace.c, __ptrace_unlink)."""
-        if self.options == stopping.OPTIONS:
-            return
-        try:
-            ptrace.call(ptrace.PTRACE_SETOPTIONS, self.thread.tid, 0, options)
-        except OSError as error:
-            self.thread.gone(error)
+        if self.options != stopping.OPTIONS:
+            self.thread.set_options(options)
 
     def _set_mask(self, mask: int) -> None:
         try:

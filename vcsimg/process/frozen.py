@@ -13,8 +13,8 @@ left as a zombie of its parent, without memory, whose name says what it was; the
 
 from __future__ import annotations
 
-import ctypes
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,20 +22,20 @@ from contextlib import suppress
 from vcsimg.errors import BorrowError, ProcessChanged, ProcessError
 from vcsimg.image.units import PAGE_SIZE
 from vcsimg.kernel import procfs, ptrace
+from vcsimg.kernel.ptrace_events import PTRACE_EVENT_CLONE, PTRACE_O_TRACECLONE, new_task
 from vcsimg.kernel.syscalls import NR
 from vcsimg.kernel.x86_64 import ARGUMENTS, RAX, is_error, signed
 from vcsimg.process import stopping
+from vcsimg.process.borrow import Borrowed
 from vcsimg.process.held import HeldProcess, hold_main_thread
 
 _CLONE_FILES = 0x400
 _WALL = 0x40000000
 _PROT_READ_EXEC = 5
 _MAP_PRIVATE_ANONYMOUS = 0x22
-_PTRACE_O_TRACECLONE = 1 << 3
-_PTRACE_EVENT_CLONE = 3
-_PTRACE_GETEVENTMSG = 0x4201
-_PTRACE_SETOPTIONS = 0x4200
 _SECONDS = 30.0
+_BIRTH_SECONDS = 1.0
+_SYSCALL_SIZE = 2
 
 #       syscall                 clone
 #       test   eax, eax
@@ -67,7 +67,7 @@ class FrozenChild:
         for fd in (self.memory, self.pagemap):
             os.close(fd)
         with suppress(ProcessLookupError):
-            os.kill(self.pid, 9)
+            os.kill(self.pid, signal.SIGKILL)
         _await_death(self.pid)
         # If the parent has ended or cannot be held now, init collects the child when the parent is gone.
         with suppress(ProcessError), hold_main_thread(self.parent, 1.0) as held, held.borrow() as borrowed:
@@ -77,50 +77,85 @@ class FrozenChild:
 def fork_frozen(held: HeldProcess) -> FrozenChild:
     """A frozen child of a held process. Private memory is as of now; MAP_SHARED memory stays shared, MADV_DONTFORK regions are missing,
     MADV_WIPEONFORK regions are empty. Takes some 20 ms per GiB of populated memory. Raises BorrowError if it is not possible."""
-    with held.borrow() as borrowed:
-        thread = borrowed.thread
-        for left in _left_behind(held.pid):
-            with suppress(BorrowError):
-                borrowed.syscall(NR["wait4"], left, 0, _WALL | os.WNOHANG, 0)
-        code = borrowed.syscall(NR["mmap"], 0, PAGE_SIZE, _PROT_READ_EXEC, _MAP_PRIVATE_ANONYMOUS, -1, 0)
-        try:
-            borrowed.write(code, _BIRTH)
-            ptrace.call(_PTRACE_SETOPTIONS, thread.tid, 0, borrowed.options | _PTRACE_O_TRACECLONE)
-            try:
-                registers = borrowed.registers_for(code)
-                registers[RAX] = NR["clone"]
-                for index, value in zip(ARGUMENTS, (_CLONE_FILES, 0, 0, 0, 0), strict=False):
-                    registers[index] = value
-                thread.store(registers)
-                child = 0
-                stops = 0
-                while stops < 2:
-                    ptrace.call(ptrace.PTRACE_SYSCALL, thread.tid, 0, 0)
-                    started = time.monotonic()
-                    if not stopping.await_stop(thread, started + _SECONDS, started):
-                        raise ProcessChanged(held.pid, "it was killed while it was being captured")
-                    _, event = stopping.stop_code(thread)
-                    if event >> 8 == _PTRACE_EVENT_CLONE:
-                        message = ctypes.c_ulong()
-                        ptrace.call(_PTRACE_GETEVENTMSG, thread.tid, 0, ctypes.addressof(message))
-                        child = message.value
-                    stops += event == stopping.SYSCALL_STOP
-                result = thread.buffer[RAX]
-            finally:
-                ptrace.call(_PTRACE_SETOPTIONS, thread.tid, 0, borrowed.options)
-        finally:
-            borrowed.syscall(NR["munmap"], code, PAGE_SIZE)
-        if is_error(result):
-            error = -signed(result)
-            raise BorrowError(held.pid, f"it cannot fork: {os.strerror(error)}", errno=error)
-        address, own = borrowed.overwritten
+    code = 0
     try:
-        frozen = FrozenChild(held.pid, child, result)
+        with held.borrow() as borrowed:
+            for left in _left_behind(held.pid):
+                with suppress(BorrowError):
+                    borrowed.syscall(NR["wait4"], left, 0, _WALL | os.WNOHANG, 0)
+            code = borrowed.syscall(NR["mmap"], 0, PAGE_SIZE, _PROT_READ_EXEC, _MAP_PRIVATE_ANONYMOUS, -1, 0)
+            try:
+                borrowed.write(code, _BIRTH)
+                child, result = _clone(borrowed, code)
+            finally:
+                borrowed.syscall(NR["munmap"], code, PAGE_SIZE)
+            if is_error(result):
+                error = -signed(result)
+                raise BorrowError(held.pid, f"it cannot fork: {os.strerror(error)}", errno=error)
+            address, own = borrowed.overwritten
+        return _open(held.pid, child, result, address, own)
+    except BaseException:
+        if code:
+            _end_newborn(code)
+        raise
+
+
+def _clone(borrowed: Borrowed, code: int) -> tuple[int, int]:
+    """The child's pid, as we see it, and what clone(2) returns to the borrowed thread, which calls it at `code`.
+
+    Raises ProcessChanged, StopTimeout, after which there may be a child."""
+    thread = borrowed.thread
+    thread.set_options(borrowed.options | PTRACE_O_TRACECLONE)
+    try:
+        registers = borrowed.registers_for(code)
+        registers[RAX] = NR["clone"]
+        for index, value in zip(ARGUMENTS, (_CLONE_FILES, 0, 0, 0, 0), strict=False):
+            registers[index] = value
+        thread.store(registers)
+        child = 0
+        stops = 0
+        while stops < 2:
+            thread.go_on(ptrace.PTRACE_SYSCALL)
+            started = time.monotonic()
+            if not stopping.await_stop(thread, started + _SECONDS, started):
+                raise ProcessChanged(thread.pid, "it was killed while it was being captured")
+            _, event = stopping.stop_code(thread)
+            if event >> 8 == PTRACE_EVENT_CLONE:
+                try:
+                    child = new_task(thread.tid)
+                except OSError as error:
+                    thread.gone(error)
+            stops += event == stopping.SYSCALL_STOP
+        return child, thread.buffer[RAX]
+    finally:
+        thread.set_options(borrowed.options)
+
+
+def _open(parent: int, child: int, inner_pid: int, address: int, own: bytes) -> FrozenChild:
+    """The child, with what the borrow has overwritten in its memory put back. Raises BorrowError."""
+    try:
+        frozen = FrozenChild(parent, child, inner_pid)
         os.pwrite(frozen.memory, own, address)
         return frozen
     except OSError as error:
-        os.kill(child, 9)
-        raise BorrowError(held.pid, f"its frozen child cannot be read: {error.strerror}", errno=error.errno) from None
+        raise BorrowError(parent, f"its frozen child cannot be read: {error.strerror}", errno=error.errno) from None
+
+
+def _end_newborn(code: int) -> None:
+    """End a child that was made at `code`, also one that we were not told of because its parent was killed at once: we trace it."""
+    for pid in procfs.processes():
+        with suppress(OSError, ValueError):
+            if int(procfs.status(pid)["TracerPid"]) == os.getpid() and _is_born_at(pid, code):
+                os.kill(pid, signal.SIGKILL)
+                _await_death(pid)
+
+
+def _is_born_at(pid: int, code: int) -> bool:
+    """Whether a process that we trace is a child that was made at `code`. Raises OSError."""
+    deadline = time.monotonic() + _BIRTH_SECONDS
+    while (place := procfs.read(pid, "syscall").split()) == [b"running"] and time.monotonic() < deadline:
+        time.sleep(0.001)  # it is on its way to its first stop
+    return place[-1] == b"%#x" % (code + _SYSCALL_SIZE)
 
 
 def _left_behind(parent: int) -> Iterator[int]:
@@ -133,6 +168,7 @@ def _left_behind(parent: int) -> Iterator[int]:
 
 
 def _await_death(pid: int) -> None:
-    """Until a killed child is a zombie: we, its tracer, are told first, and must take it for its parent to see it."""
+    """Until a killed child is a zombie: we, its tracer, are told first, perhaps of its first stop, and must take it for its parent to see it."""
     with suppress(ChildProcessError):
-        os.waitpid(pid, _WALL)
+        while os.WIFSTOPPED(os.waitpid(pid, _WALL)[1]):
+            pass

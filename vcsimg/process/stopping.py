@@ -169,8 +169,11 @@ def vfork_child(thread: HeldThread) -> int | None:
 
 
 def stop_code(thread: HeldThread) -> tuple[int, int]:
-    """(si_signo, si_code) of the stop that the thread is in. Raises OSError."""
-    signo, _, code = _SIGINFO_HEAD.unpack_from(ptrace.siginfo(thread.tid))
+    """(si_signo, si_code) of the stop that the thread is in. Raises ProcessChanged when it is killed, which wakes it from any stop."""
+    try:
+        signo, _, code = _SIGINFO_HEAD.unpack_from(ptrace.siginfo(thread.tid))
+    except OSError as error:
+        thread.gone(error)
     return signo, code
 
 

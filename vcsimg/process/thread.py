@@ -141,6 +141,16 @@ class HeldThread:
         if registers is not self._buffer:
             ctypes.memmove(self._buffer, registers, ctypes.sizeof(registers))
 
+    def set_options(self, options: int) -> None:
+        """Say which of its events we are told."""
+        if ptrace.request(ptrace.PTRACE_SETOPTIONS, self.tid, 0, options) == -1:
+            self.gone(OSError(ctypes.get_errno(), "PTRACE_SETOPTIONS"))
+
+    def go_on(self, request: int, signal: int = 0) -> None:
+        """Let the stopped thread run by PTRACE_CONT, PTRACE_SYSCALL or PTRACE_SYSEMU, with a signal or none."""
+        if ptrace.request(request, self.tid, 0, signal) == -1:
+            self.gone(OSError(ctypes.get_errno(), "it cannot go on"))
+
     def gone(self, error: OSError) -> NoReturn:
         """Raise what a failed request means."""
         if error.errno == errno.ESRCH:
