@@ -84,6 +84,12 @@ class Target:
         self.process.wait(10)
 
 
+def on_one_processor() -> None:
+    """Before exec. The kernel writes the number of the processor into each thread's struct rseq whenever it goes on, a borrowed one too: on
+    several, that would differ between a capture and what is read before or after it."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     """Until a condition holds; fails after a generous time."""
     deadline = time.monotonic() + seconds

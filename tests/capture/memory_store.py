@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from vcsimg.image.pages import DictPieces, ImageMemory, Piece, PieceChange
+from vcsimg.image.region import RegionMap
 from vcsimg.image.snapshot import FileContent, Snapshot
 from vcsimg.image.units import PIECE_SHIFT
+
+_DRAFT = "draft"
 
 
 class MemoryStore:
@@ -26,7 +30,8 @@ class MemoryStore:
     def commit(self, snapshot: Snapshot) -> str:
         name = f"capture-{next(self._numbers)}"
         self._images = {base: image for base, image in self._images.items() if base == snapshot.base}
-        self._pieces = {key: pieces for key, pieces in self._pieces.items() if key[0] == snapshot.base}
+        before = snapshot.base or _DRAFT
+        self._pieces = {key: pieces for key, pieces in self._pieces.items() if key[0] == before}
         for sha256, content in snapshot.files.items():
             if sha256 not in self._contents:
                 self._contents[sha256] = content.read(0, content.size)
@@ -34,7 +39,7 @@ class MemoryStore:
         self.pages_changed = 0
         for process in snapshot.processes:
             assert process.changes is not None
-            pieces = dict(self._pieces.get((snapshot.base or "", process.pid), {}))
+            pieces = dict(self._pieces.get((before, process.pid), {}))
             for change in process.changes:
                 pieces[change.number] = self._applied(pieces.get(change.number, Piece.empty()), change)
             mapped = {number for region in process.regions for number in region.range.pieces() if region.end < 1 << 63}
@@ -44,6 +49,12 @@ class MemoryStore:
             processes.append(replace(process, memory=memory, changes=None))
         self._images[name] = replace(snapshot, processes=tuple(processes))
         return name
+
+    def draft(self, pid: int, _: RegionMap, changes: Iterable[PieceChange]) -> None:
+        """What the next capture, if it has no base, is relative to."""
+        pieces = {change.number: self._applied(Piece.empty(), change) for change in changes}
+        assert (_DRAFT, pid) not in self._pieces
+        self._pieces[_DRAFT, pid] = pieces
 
     def load(self, name: str) -> Snapshot:
         return self._images[name]

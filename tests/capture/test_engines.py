@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.capture.comparison import assert_same, read_everything
 from tests.capture.memory_store import MemoryStore
-from tests.conftest import Target
+from tests.conftest import Target, on_one_processor
 from vcsimg.capture import Options, Session
 from vcsimg.capture import target as target_module
 from vcsimg.capture.early import EarlyLook
@@ -23,8 +23,9 @@ from vcsimg.capture.target import ProcessCapture
 from vcsimg.errors import DiskFull
 from vcsimg.process import HeldProcess
 
-ENGINES = ["wp", "wp early", "cow", "compare", "auto"]
-"""wp early: looks for what was written aside, and copies all of it while the process runs, as it otherwise does for large processes only."""
+ENGINES = ["wp", "wp early", "wp draft", "cow", "compare", "auto"]
+"""wp early: looks for what was written aside, and copies all of it while the process runs; wp draft: has all of it stored while the process
+runs; both as it otherwise does for large processes only."""
 
 Start = Callable[..., Target]
 
@@ -32,8 +33,10 @@ Start = Callable[..., Target]
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each engine in turn."""
-    name, _, early = str(request.param).partition(" ")
-    if early:
+    name, _, way = str(request.param).partition(" ")
+    if way == "draft":
+        monkeypatch.setattr(target_module, "_DRAFT_LEAST", 0)
+    elif way == "early":
         assert EarlyLook.possible()
         monkeypatch.setattr(target_module, "_MUCH", 0)
         monkeypatch.setattr(target_module, "_PRECOPY_LEAST", 1 << 16)
@@ -63,17 +66,13 @@ def truths(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Any]]:
 
 @pytest.fixture
 def start(start: Start) -> Start:
-    """Targets that stay on one processor, with their children. The kernel writes the number of the processor into the target's struct rseq
-    whenever a thread goes on, a borrowed one too, so the truth, read after a borrow, could differ there from the image."""
-
-    def pinned(*arguments: Any) -> Target:
-        one = {min(os.sched_getaffinity(0))}
-        return start(*arguments, preexec_fn=lambda: os.sched_setaffinity(0, one))
-
-    return pinned
+    """Targets that stay on one processor, with their children."""
+    return partial(start, preexec_fn=on_one_processor)
 
 
 def capture(session: Session, store: MemoryStore) -> str:
+    for part in session.draft():
+        store.draft(*part)
     with session.capture() as snapshot:
         commit = store.commit(snapshot)
         session.stored(commit)
@@ -99,6 +98,16 @@ def test_image_equals_the_process_while_it_runs(engine: str, start: Start, tmp_p
     store = MemoryStore()
     with Session(target.pid, Options(scratch=tmp_path, engine=engine), store.load) as session:
         for _ in range(25):
+            assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
+
+
+def test_first_images_equal_the_process_while_it_runs(engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]) -> None:
+    target = start("capture_dirty")
+    assert target.line() == "ready"
+    target.send("78 -1\n")
+    for _ in range(10):
+        store = MemoryStore()
+        with Session(target.pid, Options(scratch=tmp_path, engine=engine), store.load) as session:
             assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
 
 

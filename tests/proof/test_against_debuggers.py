@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import drgn
 import pytest
 
 from tests.capture.comparison import assert_same, read_everything
-from tests.conftest import Target
+from tests.conftest import Target, on_one_processor
 from tests.proof.conftest import Run
 from vcsimg.export import save_core
 from vcsimg.image.snapshot import Process
@@ -26,12 +25,6 @@ Record = Callable[..., list[str]]
 def needs(program: str) -> None:
     if shutil.which(program) is None:
         pytest.fail(f"{program} is not installed: see tools/debian-packages")
-
-
-def on_one_processor() -> None:
-    """Before exec. The kernel writes the processor's number into each thread's struct rseq whenever it goes on: on several, that
-    would differ between a capture and what is read after it."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def core_of(store: Repository, commit: str, path: Path) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from vcsimg.capture.pages import PageNumbers, Ranges, file_extent, ranges_of
 from vcsimg.capture.regions import Kind, Plan
-from vcsimg.image.pages import Bytes2D, Flags
+from vcsimg.image.pages import Bytes2D, Flags, any_content
 from vcsimg.image.region import Region
 from vcsimg.image.snapshot import FileContent
 from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE
@@ -93,7 +93,7 @@ class OwnPages:
         self._contents = contents
 
     def __call__(self, numbers: PageNumbers, rows: Bytes2D) -> Flags:
-        own: Flags = np.asarray(rows.any(axis=1))
+        own = any_content(rows)
         if not self._regions:
             return own
         index = np.searchsorted(self._ends, numbers, side="right")

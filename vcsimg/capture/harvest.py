@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vcsimg.capture.behind import WriteBehind
 from vcsimg.capture.pages import (
     NO_RANGES,
     PageNumbers,
@@ -32,7 +33,7 @@ from vcsimg.capture.pages import (
     within,
 )
 from vcsimg.capture.shadow import Shadow
-from vcsimg.image.pages import Bytes2D, Flags, Indexes, PieceChange
+from vcsimg.image.pages import Bytes2D, Flags, Indexes, PieceChange, any_content
 from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHIFT, PIECE_SIZE
 from vcsimg.memory import Memory, read_pages
 
@@ -66,11 +67,13 @@ class _Content(NamedTuple):
 
 class Harvest:
     """`complete`: the shadow knows the whole image before, so a piece that it does not know had no content; otherwise such a
-    piece may have had any, and the store must look it up."""
+    piece may have had any, and the store must look it up. `behind`: what changes() gives goes to the shadow that way at once, since what
+    read_later() is told of will not be the same again."""
 
-    def __init__(self, shadow: Shadow, *, complete: bool) -> None:
+    def __init__(self, shadow: Shadow, *, complete: bool, behind: WriteBehind | None = None) -> None:
         self._shadow = shadow
         self._complete = complete
+        self._behind = behind
         self._updates: dict[int, Update] = {}
         self._rows: list[tuple[PageNumbers, Bytes2D]] = []
         self._spilled: set[int] = set()
@@ -113,9 +116,7 @@ class Harvest:
                         self._rows.append((piece, rows[changed]))
                 else:
                     self._spilled.add(number)
-                    self._shadow.write(
-                        number, pages, rows, np.ones(len(pages), bool) if file else np.asarray(_words(rows).any(axis=1))
-                    )
+                    self._shadow.write(number, pages, rows, np.ones(len(pages), bool) if file else any_content(rows))
 
     def keep_only(self, ranges: Ranges) -> None:
         """Drop secured rows of pages that lie outside of the ranges: what was mapped there is no longer."""
@@ -139,7 +140,7 @@ class Harvest:
         return within(np.concatenate([np.zeros(0, np.int64), *(numbers for numbers, _ in self._rows)]), ranges)
 
     def read_later(self, memory: Memory, ranges: Ranges) -> None:
-        """Leave ranges to be read in changes(), from the memory of a process that keeps them: a frozen child."""
+        """Leave ranges to be read in changes(), from the memory of a process that keeps them, a frozen child, or (`behind`) as they are then."""
         self._later = ranges
         self._later_from = memory
 
@@ -177,7 +178,7 @@ class Harvest:
             plain_pages = 0
             postponed = False
             if pending is not None and waits:
-                postponed = number not in self._shadow and not update.pages
+                postponed = self._behind is None and number not in self._shadow and not update.pages
                 # Last, so that it wins over what was copied before the stop.
                 update.pages.append(pending[1])
                 update.rows.append(pending[2])
@@ -207,7 +208,9 @@ class Harvest:
 
     def _keep(self, change: PieceChange) -> None:
         """See to it that the shadow will hold what has changed."""
-        if self._held + change.new.nbytes <= _HELD_MOST:
+        if self._behind is not None:
+            self._behind.write(change)
+        elif self._held + change.new.nbytes <= _HELD_MOST:
             self._held += change.new.nbytes
             self._unwritten.append(PieceChange(change.number, change.pages, change.new, change.own))
         else:
@@ -284,7 +287,7 @@ class Harvest:
             return _compared(content, None, None)
         if known:
             return _compared(content, shadow.read(number, pages), shadow.own(number)[pages])
-        return _compared(content, np.zeros_like(new), np.zeros(len(pages), bool))
+        return _from_nothing(content)
 
     def _gone(self, number: int, named: Indexes, vanished: Ranges) -> Indexes:
         """Pages of a known piece that had own content, lie in vanished ranges, and were neither named nor found unchanged."""
@@ -312,6 +315,15 @@ def _compared(content: _Content, old: Bytes2D | None, old_own: Flags | None) -> 
     if not changed.any():
         return None
     return PieceChange(number, pages[changed], new[changed], own[changed], old[changed], old_own[changed])
+
+
+def _from_nothing(content: _Content) -> PieceChange | None:
+    """The change where there was no content."""
+    number, pages, new, own = content
+    if not own.all():
+        pages, new, own = pages[own], new[own], own[own]
+    # Zeros that nobody looks at take neither time nor memory: calloc(3).
+    return PieceChange(number, pages, new, own, np.zeros(new.shape, np.uint8), np.zeros(len(pages), bool)) if len(pages) else None
 
 
 def _words(rows: Bytes2D) -> npt.NDArray[np.uint64]:

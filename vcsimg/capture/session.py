@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from vcsimg.capture.farewell import Farewell
 from vcsimg.capture.files import FileTable
@@ -18,6 +19,7 @@ from vcsimg.capture.state import TreeState, host_records
 from vcsimg.capture.target import ENGINES, ProcessCapture
 from vcsimg.errors import ProcessError, VcsimgError
 from vcsimg.image.pages import ImageMemory, PieceChange
+from vcsimg.image.region import RegionMap
 from vcsimg.image.snapshot import CaptureFacts, FileContent, Process, Snapshot
 from vcsimg.kernel import procfs
 from vcsimg.process import HeldProcess, find_code_early, hold, hold_tree
@@ -44,6 +46,14 @@ class Options:
     once: bool = False
 
 
+class Drafted(NamedTuple):
+    """Memory of a process that runs: its map, and what is populated, as changes from nothing, each piece as it is when it is read."""
+
+    pid: int
+    regions: RegionMap
+    changes: Iterator[PieceChange]
+
+
 class Session:
     """Follows a process from capture to capture.
 
@@ -62,6 +72,8 @@ class Session:
         self.options = options
         self.base = base
         self._load = load
+        self._drafted = False  # the shadows hold what draft() gave
+        self._pause_of_draft = 0.0
         self._in_step = False  # the shadows hold exactly what `base` holds
         self._captures: dict[int, ProcessCapture] = {}
         self._bases: dict[int, Process] = {}
@@ -91,21 +103,38 @@ class Session:
         self._open_files.close()
         self._rehearsal.close()
 
+    def draft(self) -> Generator[Drafted, None, None]:
+        """Before a first capture: what can be read of large processes while they run, each to be stored before the next is asked for. When
+        all are, the capture has only what has changed since; to leave it before, because it cannot be stored, makes the capture a whole
+        one. Nothing when there is something that the capture is relative to. Raises what capture() does."""
+        if self.base is not None:
+            return
+        self._fall_back()
+        for pid in self._pids():
+            with self._excused(pid):
+                capture, stopped = self._track(pid)
+                self._pause_of_draft += stopped
+                with capture.draft() as found:
+                    if found is not None:
+                        yield Drafted(pid, *found)
+        self._drafted = True
+
     @contextmanager
     def capture(self) -> Iterator[Snapshot]:
         """One capture. The processes are stopped only for a part of the entry of this block; their memory is read while the block
         runs, as the changes of the snapshot are consumed. Raises ProcessError, and OSError of /proc when a process ends meanwhile."""
         began = time.time()
-        if not self._in_step:
+        if not self._in_step and not self._drafted:
             self._fall_back()
-        self._in_step = False
+        self._in_step = self._drafted = False
         farewell: Farewell | None = None
         endings = ExitStack()
         try:
             first = self._rehearsal.prepare()
             if first:
                 self._rehearsal.play()
-            pause = self._prepare()
+            pause = self._prepare() + self._pause_of_draft
+            self._pause_of_draft = 0.0
             tree = TreeState()
             holds = ExitStack()
             if first or self._is_rehearsal_worth_it():
@@ -175,25 +204,39 @@ class Session:
     def _prepare(self) -> float:
         """Everything that can be done while the processes run. Returns seconds that they were stopped for it."""
         pause = 0.0
-        pids = [self.pid, *(procfs.descendants(self.pid) if self.options.tree else ())]
+        pids = self._pids()
         self._open_files.prepare(pids)
         for pid in pids:
-            try:
-                capture = self._captures.get(pid) or self._add(pid, self._bases.pop(pid, None))
-                find_code_early(pid)
-                if capture.wants_tracking(self.options.engine):
-                    with _no_collection(), hold(pid, timeout=self.options.timeout) as held:
-                        capture.begin_tracking(held)
-                    pause += held.pause
+            with self._excused(pid):
+                capture, stopped = self._track(pid)
+                pause += stopped
                 capture.prepare()
-            except (ProcessError, FileNotFoundError, ProcessLookupError, PermissionError):
-                # A zombie, or it ended meanwhile; hold_tree() will tell.
-                if pid == self.pid:
-                    raise
-                left = self._captures.pop(pid, None)
-                if left is not None:
-                    left.close()
         return pause
+
+    def _pids(self) -> list[int]:
+        return [self.pid, *(procfs.descendants(self.pid) if self.options.tree else ())]
+
+    def _track(self, pid: int) -> tuple[ProcessCapture, float]:
+        """A process, and the seconds that it was stopped for, so that what it writes from now on is noted."""
+        capture = self._captures.get(pid) or self._add(pid, self._bases.pop(pid, None))
+        find_code_early(pid)
+        if not capture.wants_tracking(self.options.engine):
+            return capture, 0.0
+        with _no_collection(), hold(pid, timeout=self.options.timeout) as held:
+            capture.begin_tracking(held)
+        return capture, held.pause
+
+    @contextmanager
+    def _excused(self, pid: int) -> Iterator[None]:
+        """A process below the first one may be a zombie, or end meanwhile; hold_tree() will tell."""
+        try:
+            yield
+        except (ProcessError, FileNotFoundError, ProcessLookupError, PermissionError):
+            if pid == self.pid:
+                raise
+            left = self._captures.pop(pid, None)
+            if left is not None:
+                left.close()
 
     def _secure_open_files(self, pids: Iterable[int]) -> None:
         captures = {pid: self._captures[pid] for pid in pids}

@@ -1,5 +1,6 @@
 """One process across its captures: what is known of it, what is tracked, and how one capture of it goes.
 
+draft()     while it runs, before the first prepare(): all of a large process, for the store to keep; a capture is then what is written since
 prepare()   while it runs: map, mapped files, write-protection, copy what was written so far
 secure_…()  while it is stopped: registers and the other facts; what was written since, shared memory
 finish()    while it runs again: compare, describe; its memory comes as changes, read by the store
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vcsimg.capture.behind import WriteBehind
 from vcsimg.capture.content import OwnPages, shared_data
 from vcsimg.capture.early import EarlyLook
 from vcsimg.capture.files import FileTable
@@ -41,8 +43,9 @@ from vcsimg.capture.shadow import Shadow
 from vcsimg.capture.state import StateReader
 from vcsimg.capture.state.descriptors import Descriptor
 from vcsimg.errors import BorrowError, ProcessChanged
+from vcsimg.image.pages import PieceChange
 from vcsimg.image.records import Record
-from vcsimg.image.region import Region
+from vcsimg.image.region import Region, RegionMap
 from vcsimg.image.snapshot import FileContent, Process
 from vcsimg.image.units import PAGE_SIZE
 from vcsimg.kernel import features, procfs
@@ -54,6 +57,9 @@ ENGINES = ("auto", "wp", "cow", "compare")
 _PRECOPY_LEAST, _PRECOPY_MOST, _PRECOPY_SHARE = 64 << 20, 1 << 30, 8
 """Bytes that are copied onto the heap while the process runs: the least limit, the largest, and what part of the memory that is available may be
 taken in between. More, and what a first capture reads, is left to the frozen child, whose making stops the process for longer."""
+
+_DRAFT_LEAST = _PRECOPY_LEAST
+"""Bytes of a process from which on its first capture is drafted."""
 
 _FEW = 1 << 20
 """So many bytes written while others were copied are left to be copied in the stop."""
@@ -109,13 +115,14 @@ class ProcessCapture:
         self._unregistered = NO_RANGES
         self._freshly_armed = False
         self._precopied = False
+        self._bytes_drafted = 0
         self._watched = False  # not to be tracked: it cannot be borrowed from, or uses userfaultfd itself
         self.engine = ""
         self.monotonic = 0
 
     @property
     def bytes_read(self) -> int:
-        return self._harvest.bytes_read
+        return self._harvest.bytes_read + self._bytes_drafted
 
     @property
     def descriptors(self) -> Iterable[Descriptor]:
@@ -152,6 +159,7 @@ class ProcessCapture:
         """The last capture was committed: the shadow is what the next one is relative to."""
         self._complete = True
         self._base = ()
+        self._bytes_drafted = 0
 
     def wants_tracking(self, engine: str) -> bool:
         """While it runs: whether begin_tracking() should be called first. Raises ProcessChanged when it ended, or when the pid is
@@ -171,6 +179,28 @@ class ProcessCapture:
             return False
         self._look()
         return True
+
+    @contextmanager
+    def draft(self) -> Iterator[tuple[RegionMap, Iterator[PieceChange]] | None]:
+        """While it runs, before its first prepare(): the map, and memory that is tracked from now on, read as the changes are consumed, to their
+        end. The next capture is relative to that. None if there is so little that it can be copied when it is needed, or if it is not
+        tracked. Raises OSError; the changes DiskFull, where the shadow finds no room."""
+        if self._tracker is None or not self._complete or not self._shadow.is_empty or self._populated() < _DRAFT_LEAST:
+            yield None
+            return
+        self._look()
+        with _opened(self._tid, "pagemap") as pagemap_fd, AutoMemory(self._tid) as memory:
+            self._collect(pagemap_fd)
+            fresh = join([self._tracker.arm(pagemap_fd, self._map.eligible[file], file=file) for file in (False, True)])
+            yield self._map.plan.regions, self._drafted(memory, fresh)
+
+    def _drafted(self, memory: AutoMemory, ranges: Ranges) -> Iterator[PieceChange]:
+        with WriteBehind(self._shadow) as behind:
+            harvest = Harvest(self._shadow, complete=True, behind=behind)
+            harvest.read_later(memory, ranges)
+            with suppress(ProcessChanged):  # whoever stops it will tell
+                yield from harvest.changes(OwnPages(self._map.plan, self._contents()), NO_RANGES, self._everything())
+        self._bytes_drafted = harvest.bytes_read
 
     def prepare(self) -> None:
         """While it runs."""
@@ -291,11 +321,8 @@ class ProcessCapture:
         # A process that uses userfaultfd itself would find its own registrations refused (EBUSY) because of ours.
         self._watched = self._watched or any(record.get("type") == "userfaultfd" for record in facts.state.get("files", ()))
         mapped = tuple({(file.device, file.inode): file for file in self._map.mapped.values()}.values())
-        contents = {
-            start: content for start, file in self._map.mapped.items() if (content := self._files.content(file)) is not None
-        }
+        contents = self._contents()
         vanished = subtract(_EVERYWHERE, self._steady)
-        everything = join([ranges_of((region.start, region.end) for region in self._map.plan.regions if region.end < 1 << 63)])
         process = Process(
             pid=self.pid,
             parent=parent,
@@ -305,9 +332,17 @@ class ProcessCapture:
             mapped=mapped,
             state={**facts.state, "unsaved": (*facts.unsaved, *self._unsaved())},
             unreadable=frozenset(self._map.plan.reasons),
-            changes=self._harvest.changes(OwnPages(self._map.plan, contents), vanished, everything, self._base),
+            changes=self._harvest.changes(OwnPages(self._map.plan, contents), vanished, self._everything(), self._base),
         )
         return process, {**facts.contents, **{content.sha256: content for content in contents.values()}}
+
+    def _contents(self) -> dict[int, FileContent]:
+        """Contents of mapped files by the starts of their regions."""
+        return {start: content for start, file in self._map.mapped.items() if (content := self._files.content(file)) is not None}
+
+    def _everything(self) -> Ranges:
+        """All regions of the user's half."""
+        return join([ranges_of((region.start, region.end) for region in self._map.plan.regions if region.end < 1 << 63)])
 
     def settle(self) -> None:
         """After the changes were stored, before release(): make ready what a next capture is compared with. Raises OSError, DiskFull."""

@@ -25,6 +25,16 @@ Indexes = npt.NDArray[np.uint16]
 """Page numbers within a piece, ascending: shape (n,), each 0 … 511."""
 
 
+def any_content(rows: Bytes2D) -> Flags:
+    """Which rows (n, PAGE_SIZE), C-contiguous, are not zeros all over. Most that are not tell by their first word."""
+    words = rows.view(np.uint64)
+    found: Flags = words[:, 0] != 0
+    if not found.all():
+        rest = np.flatnonzero(~found)
+        found[rest] = np.bitwise_or.reduce(words if len(rest) == len(words) else words[rest], axis=1) != 0
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A whole piece. `data[i]` is zeros where `own[i]` is False.

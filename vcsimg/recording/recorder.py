@@ -7,18 +7,18 @@ import os
 import select
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from vcsimg.capture import Options, Session
-from vcsimg.errors import NoSuchProcess, ProcessChanged, UnsupportedProcess
+from vcsimg.errors import DiskFull, NoSuchProcess, ProcessChanged, UnsupportedProcess
 from vcsimg.image.records import Record
 from vcsimg.kernel import pidfd, procfs
 from vcsimg.process.refusal import refusal, unsupported_reason
 from vcsimg.recording.shield import Shield
 from vcsimg.source import revision_at
-from vcsimg.store import Repository, branch_name
+from vcsimg.store import Draft, Repository, branch_name
 
 _EXIT_MILLISECONDS = 200
 
@@ -80,14 +80,17 @@ class Recorder:
     def capture(self, message: str | None = None) -> Recorded:
         """One capture, durable in the repository when this returns. On an error nothing was committed and the process runs on."""
         began = time.monotonic()
-        with _explained(self.pid), Shield() as shield, self._session.capture() as snapshot, shield.lowered():
-            facts = snapshot.facts
-            assert facts is not None
-            facts.source_commit = self._source
-            base = self._session.base
-            before = self._repository.bytes_written
-            commit = self._repository.commit(snapshot, branch=self.branch, parents=[base] if base else [], message=message or "")
-            self._session.stored(commit)
+        with _explained(self.pid), self._repository.draft(self.branch) as draft, Shield() as shield:
+            self._draft(draft, shield)
+            with self._session.capture() as snapshot, shield.lowered():
+                facts = snapshot.facts
+                assert facts is not None
+                facts.source_commit = self._source
+                base = self._session.base
+                before = self._repository.bytes_written
+                parents = [base] if base else []
+                commit = self._repository.commit(snapshot, branch=self.branch, parents=parents, message=message or "", draft=draft)
+                self._session.stored(commit)
             wall = time.monotonic() - began
         return Recorded(
             commit=commit,
@@ -100,6 +103,17 @@ class Recorder:
             bytes_stored=self._repository.bytes_written - before,
             unsaved=tuple(record for process in snapshot.processes for record in process.section("unsaved")),
         )
+
+    def _draft(self, draft: Draft, shield: Shield) -> None:
+        """Store what can be stored of a first capture before the process is stopped. Where there is no room for a copy of it beside the
+        repository, nothing: then it is forked."""
+        with closing(self._session.draft()) as parts:
+            try:
+                for part in parts:
+                    with shield.lowered():
+                        draft.add(*part)
+            except DiskFull:
+                draft.abandon()
 
 
 @contextmanager

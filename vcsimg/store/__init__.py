@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from vcsimg.store.captures import Capture
@@ -10,15 +11,16 @@ from vcsimg.store.refs import Branch
 from vcsimg.store.repository import Repository
 
 if TYPE_CHECKING:
+    from vcsimg.store.committer import Draft
     from vcsimg.store.walker import Walker
 
-__all__ = ["Branch", "Capture", "Repository", "Walker", "branch_name"]
+__all__ = ["Branch", "Capture", "Draft", "Repository", "Walker", "branch_name"]
+
+_LATE = {"Draft": "vcsimg.store.committer", "Walker": "vcsimg.store.walker"}
 
 
 def __getattr__(name: str) -> object:
-    """Walker is imported when it is used: it needs numpy, which takes longer than `vcsimg log` does."""
-    if name != "Walker":
+    """Walker and Draft are imported when they are used: they need numpy, which takes longer than `vcsimg log` does."""
+    if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from vcsimg.store.walker import Walker
-
-    return Walker
+    return getattr(import_module(_LATE[name]), name)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from vcsimg.errors import RepositoryBusy
+from vcsimg.image.pages import PieceChange
+from vcsimg.image.region import RegionMap
 from vcsimg.image.snapshot import Snapshot
 from vcsimg.store import consolidate, leftovers, message, refs, setup
+from vcsimg.store.failures import translated
 from vcsimg.store.helper import Helper
 from vcsimg.store.identity import identity
 from vcsimg.store.layout import file_path
@@ -19,6 +23,45 @@ from vcsimg.store.writer import Writer
 
 _TIPS_SEARCHED = 64
 _VANISHED = 32
+
+
+class Draft:
+    """The beginning of the first capture on a branch: memory that is stored while the process still runs, relative to which the capture is
+    then made. A context manager: what was not taken over by Committer.commit() is taken away. `begin` gives a writer and packs; `drop` is
+    called when they are of no use any more."""
+
+    def __init__(self, path: Path, begin: Callable[[], tuple[Writer, PackSeries]], drop: Callable[[], None]) -> None:
+        self._path = path
+        self._begin = begin
+        self._drop = drop
+        self._begun: tuple[Writer, PackSeries] | None = None
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abandon()
+
+    def add(self, pid: int, regions: RegionMap, changes: Iterable[PieceChange]) -> None:
+        """Store memory of a process, once. Reads `changes` through; the arrays in them must not change until it has returned. Raises StoreError
+        (DiskFull, RepositoryReadOnly), and what `changes` raises."""
+        with translated(self._path):
+            if self._begun is None:
+                self._begun = self._begin()
+            writer, pack = self._begun
+            writer.draft(pid, regions, changes, pack)
+
+    def take(self) -> tuple[Writer, PackSeries] | None:
+        """What was begun, if anything: from now on the caller's to finish or abandon."""
+        begun, self._begun = self._begun, None
+        return begun
+
+    def abandon(self) -> None:
+        """Take away what was stored."""
+        begun = self.take()
+        if begun is not None:
+            begun[1].abandon()
+            self._drop()
 
 
 class Committer:
@@ -52,20 +95,17 @@ class Committer:
             writer.close()
         self._writers.clear()
 
-    def commit(self, snapshot: Snapshot, branch: str, parents: Sequence[str], text: str) -> str:
+    def draft(self, branch: str) -> Draft:
+        """The beginning of a capture on a branch that does not exist yet."""
+        return Draft(self._path, lambda: self._begin(branch, None), lambda: self._drop(branch))
+
+    def commit(self, snapshot: Snapshot, branch: str, parents: Sequence[str], text: str, draft: Draft | None = None) -> str:
         """Store a capture and move the branch: see Repository.commit. Raises StoreError, DamagedImage, OSError."""
-        refs.check_name(self._path, branch)
         old = refs.tip(self._opened.git, branch)
         if old is not None and (not parents or parents[0] != old):
             raise RepositoryBusy(str(self._path), branch, None)
-        work = setup.work_directory(self._path)
-        owner = leftovers.owner(work)
-        if owner is not self._owner:
-            self._owner = owner
-            leftovers.remove(self._path)
-        self._keep_packs_few()
-        writer = self._writer(branch, parents[0] if parents else None)
-        pack = PackSeries(self._opened.pack_directory, work, sync=self._sync)
+        begun = draft.take() if draft is not None else None
+        writer, pack = begun or self._begin(branch, parents[0] if parents else None)
         try:
             commit = self._write(writer, pack, snapshot, parents, text)
             keeps = pack.finish()
@@ -73,8 +113,7 @@ class Committer:
         except BaseException:
             if refs.tip(self._opened.git, branch) == old:
                 pack.abandon()
-            writer.close()
-            self._writers.pop(branch, None)
+            self._drop(branch)
             raise
         for keep in keeps:
             keep.unlink(missing_ok=True)
@@ -82,6 +121,23 @@ class Committer:
         self.commits += 1
         self.bytes_written += pack.size if keeps else 0
         return commit
+
+    def _begin(self, branch: str, parent: str | None) -> tuple[Writer, PackSeries]:
+        """What writes a capture that follows `parent`, and the packs that it goes into."""
+        refs.check_name(self._path, branch)
+        work = setup.work_directory(self._path)
+        owner = leftovers.owner(work)
+        if owner is not self._owner:
+            self._owner = owner
+            leftovers.remove(self._path)
+        self._keep_packs_few()
+        return self._writer(branch, parent), PackSeries(self._opened.pack_directory, work, sync=self._sync)
+
+    def _drop(self, branch: str) -> None:
+        """After a failure, what a writer knows may not be what there is."""
+        writer = self._writers.pop(branch, None)
+        if writer is not None:
+            writer.close()
 
     def _keep_packs_few(self) -> None:
         """See to it that packs are consolidated: by the helper while a recording goes on, and here if it cannot keep up."""

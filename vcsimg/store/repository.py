@@ -22,7 +22,7 @@ from vcsimg.store.walk import newest_first
 if TYPE_CHECKING:
     from vcsimg.image.pages import PieceSource
     from vcsimg.image.snapshot import Snapshot
-    from vcsimg.store.committer import Committer
+    from vcsimg.store.committer import Committer, Draft
     from vcsimg.store.fsck import Progress, Report
     from vcsimg.store.gc import Collected
     from vcsimg.store.gitcommand import Progress as Transfer
@@ -163,7 +163,15 @@ class Repository:
         finally:
             manager.__exit__(None, None, None)
 
-    def commit(self, snapshot: Snapshot, *, branch: str, parents: Sequence[str], message: str = "") -> str:
+    def draft(self, branch: str) -> Draft:
+        """Begin the first capture of a branch before the process is stopped for it, as a context manager: memory that is given to add(), as
+        the process has it while it runs, goes to disk, and the capture names only what has changed since (`draft` of commit()). Nothing of it
+        is on the branch, or stays, unless it is committed."""
+        return self._committer.draft(branch)
+
+    def commit(
+        self, snapshot: Snapshot, *, branch: str, parents: Sequence[str], message: str = "", draft: Draft | None = None
+    ) -> str:
         """Store a capture and move `branch` to it. Returns its commit id; it is durable then (see `sync`).
 
         `parents[0]`, if any, must be the capture that `snapshot.base` names, and the tip of the branch if that exists already.
@@ -174,7 +182,7 @@ class Repository:
         if snapshot.base is not None and (not parents or snapshot.base != parents[0]):
             raise ValueError("a snapshot's base is its first parent")
         with translated(self.path):
-            return self._committer.commit(snapshot, branch, parents, message)
+            return self._committer.commit(snapshot, branch, parents, message, draft)
 
     # Other copies
 

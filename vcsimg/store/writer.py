@@ -89,6 +89,8 @@ class Writer:
         """How far down the pieces of processes are, by pid: FLAT or DEEP."""
         self._shrunk: set[int] = set()
         """Processes that may have become ones of few pieces."""
+        self._drafted: set[int] = set()
+        """Processes whose memory, as it was a moment before the capture that is to be written, is in the tree already."""
         self._files: dict[str, Oid] = {}
         self._contents = FileWriter()
         self._present: set[Oid] | None = None
@@ -100,6 +102,17 @@ class Writer:
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
+
+    def draft(self, pid: int, regions: RegionMap, changes: Iterable[PieceChange], pack: PackSeries) -> None:
+        """Add the memory of a process that the branch does not have yet, as it is just before a capture: the next write() gets what has
+        changed since. Raises ValueError if the branch has the process."""
+        if self._old_regions(pid) is not None:
+            raise ValueError(f"process {pid} is on the branch already")
+        encoder = Encoder(self._objects, regions, f"{self._where} process {pid}", whole=False)
+        for number, encoded in self._encoded(encoder, pid, changes, set(), first=True):
+            self._keep(pid, number, encoded, pack)
+        self._regions[pid] = regions
+        self._drafted.add(pid)
 
     def write(self, snapshot: Snapshot, pack: PackSeries, find_file: FindFile) -> tuple[Oid, Counts]:
         """Add the objects of a capture to a pack. Returns the id of its tree. Raises DamagedImage, HostileImage."""
@@ -126,6 +139,7 @@ class Writer:
     def _forget_process(self, pid: int) -> None:
         self._regions.pop(pid, None)
         self._depths.pop(pid, None)
+        self._drafted.discard(pid)
         for key in [key for key in self._chains if key[0] == pid]:
             del self._chains[key]
 
@@ -185,20 +199,36 @@ class Writer:
     def _memory(self, process: Process, pack: PackSeries, counts: Counts, *, whole: bool) -> None:
         pid = process.pid
         before = self._old_regions(pid)
-        encoder = Encoder(self._objects, process.regions, f"{self._where} process {pid}", whole=whole and before is not None)
+        drafted = pid in self._drafted
+        replaces = whole and before is not None and not drafted
+        encoder = Encoder(self._objects, process.regions, f"{self._where} process {pid}", whole=replaces)
         done: set[int] = set()
+        changed = Counts()
         for number, encoded in self._encoded(encoder, pid, process.changes or (), done, first=before is None):
             self._keep(pid, number, encoded, pack)
-            _count(counts, pid, process.regions, number, encoded.pages)
-        if whole and before is not None:
+            _count(changed, pid, process.regions, number, encoded.pages)
+        if replaces:
             for number in self._numbers(pid) - done:
                 self._drop(pid, number)
         elif before is not None and before != process.regions:
-            self._unmapped(encoder, pid, before, process.regions, done, pack, counts)
-        if before is None or before != process.regions:
+            self._unmapped(encoder, pid, before, process.regions, done, pack, changed)
+        if drafted:
+            self._drafted.remove(pid)
+            changed = self._whole(pid, process.regions)
+        counts.pages += changed.pages
+        counts.regions |= changed.regions
+        if drafted or before is None or before != process.regions:
             self._map(pid, process.regions, pack)
         self._fan_out(pid)
         self._regions[pid] = process.regions
+
+    def _whole(self, pid: int, regions: RegionMap) -> Counts:
+        """Everything that a process has, all of which this writer wrote, counted as changed."""
+        counts = Counts()
+        for (owner, number), chain in self._chains.items():
+            if owner == pid:
+                _count(counts, pid, regions, number, np.flatnonzero(chain.state.own).astype(np.uint16))
+        return counts
 
     def _old_regions(self, pid: int) -> RegionMap | None:
         """The map of the capture before; None when the process was not in it."""
