@@ -24,10 +24,11 @@ from vcsimg.image.units import PAGE_SIZE
 from vcsimg.kernel import procfs, ptrace
 from vcsimg.kernel.ptrace_events import PTRACE_EVENT_CLONE, PTRACE_O_TRACECLONE, new_task
 from vcsimg.kernel.syscalls import NR
-from vcsimg.kernel.x86_64 import ARGUMENTS, RAX, is_error, signed
+from vcsimg.kernel.x86_64 import ARGUMENTS, ERESTARTNOINTR, RAX, WORD, is_error, signed
 from vcsimg.process import stopping
 from vcsimg.process.borrow import Borrowed
 from vcsimg.process.held import HeldProcess, hold_main_thread
+from vcsimg.process.thread import HeldThread
 
 _CLONE_FILES = 0x400
 _WALL = 0x40000000
@@ -36,6 +37,7 @@ _MAP_PRIVATE_ANONYMOUS = 0x22
 _SECONDS = 30.0
 _BIRTH_SECONDS = 1.0
 _SYSCALL_SIZE = 2
+_ATTEMPTS = 100
 
 #       syscall                 clone
 #       test   eax, eax
@@ -52,6 +54,10 @@ _NAME = "vcsimg-frozen"
 _BIRTH = bytes.fromhex("0f05 85c0 7401 c3 bf0f000000 488d3510000000 b89d000000 0f05 31ff b8e7000000 0f05") + _NAME.encode() + b"\0"
 
 
+_living: set[int] = set()
+"""Frozen children that are not closed."""
+
+
 class FrozenChild:
     """Descriptors of the child's memory and page map; both can be read while the parent runs."""
 
@@ -59,6 +65,7 @@ class FrozenChild:
         self.parent = parent
         self.pid = pid
         self._inner_pid = inner_pid
+        _living.add(pid)
         self.memory = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
         self.pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -69,6 +76,7 @@ class FrozenChild:
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         _await_death(self.pid)
+        _living.discard(self.pid)
         # If the parent has ended or cannot be held now, init collects the child when the parent is gone.
         with suppress(ProcessError), hold_main_thread(self.parent, 1.0) as held, held.borrow() as borrowed:
             borrowed.syscall(NR["wait4"], self._inner_pid, 0, _WALL, 0)
@@ -111,24 +119,34 @@ def _clone(borrowed: Borrowed, code: int) -> tuple[int, int]:
         registers[RAX] = NR["clone"]
         for index, value in zip(ARGUMENTS, (_CLONE_FILES, 0, 0, 0, 0), strict=False):
             registers[index] = value
-        thread.store(registers)
-        child = 0
-        stops = 0
-        while stops < 2:
-            thread.go_on(ptrace.PTRACE_SYSCALL)
-            started = time.monotonic()
-            if not stopping.await_stop(thread, started + _SECONDS, started):
-                raise ProcessChanged(thread.pid, "it was killed while it was being captured")
-            _, event = stopping.stop_code(thread)
-            if event >> 8 == PTRACE_EVENT_CLONE:
-                try:
-                    child = new_task(thread.tid)
-                except OSError as error:
-                    thread.gone(error)
-            stops += event == stopping.SYSCALL_STOP
+        for _ in range(_ATTEMPTS):
+            thread.store(registers)
+            child = _to_end_of_call(thread)
+            # It begins again when a stop, or a signal that is blocked now, was on its way (kernel/fork.c, copy_process()).
+            if thread.buffer[RAX] != WORD - ERESTARTNOINTR:
+                break
         return child, thread.buffer[RAX]
     finally:
         thread.set_options(borrowed.options)
+
+
+def _to_end_of_call(thread: HeldThread) -> int:
+    """Let a thread make the system call that it stands before. Returns the child that it makes, 0 if none. Raises ProcessChanged, StopTimeout."""
+    child = 0
+    stops = 0
+    while stops < 2:
+        thread.go_on(ptrace.PTRACE_SYSCALL)
+        started = time.monotonic()
+        if not stopping.await_stop(thread, started + _SECONDS, started):
+            raise ProcessChanged(thread.pid, "it was killed while it was being captured")
+        _, event = stopping.stop_code(thread)
+        if event >> 8 == PTRACE_EVENT_CLONE:
+            try:
+                child = new_task(thread.tid)
+            except OSError as error:
+                thread.gone(error)
+        stops += event == stopping.SYSCALL_STOP
+    return child
 
 
 def _open(parent: int, child: int, inner_pid: int, address: int, own: bytes) -> FrozenChild:
@@ -138,6 +156,7 @@ def _open(parent: int, child: int, inner_pid: int, address: int, own: bytes) -> 
         os.pwrite(frozen.memory, own, address)
         return frozen
     except OSError as error:
+        _living.discard(child)
         raise BorrowError(parent, f"its frozen child cannot be read: {error.strerror}", errno=error.errno) from None
 
 
@@ -145,7 +164,7 @@ def _end_newborn(code: int) -> None:
     """End a child that was made at `code`, also one that we were not told of because its parent was killed at once: we trace it."""
     for pid in procfs.processes():
         with suppress(OSError, ValueError):
-            if int(procfs.status(pid)["TracerPid"]) == os.getpid() and _is_born_at(pid, code):
+            if pid not in _living and int(procfs.status(pid)["TracerPid"]) == os.getpid() and _is_born_at(pid, code):
                 os.kill(pid, signal.SIGKILL)
                 _await_death(pid)
 
