@@ -234,6 +234,7 @@ class Harvest:
         self._owed.clear()
 
     def _group(self, own: Own) -> None:
+        _replace(self._rows)
         for numbers, rows in self._rows:
             flags = own(numbers, rows)
             for number, where, pages in by_piece(numbers):
@@ -329,6 +330,19 @@ def _from_nothing(content: _Content) -> PieceChange | None:
 def _words(rows: Bytes2D) -> npt.NDArray[np.uint64]:
     """The same bytes (n, 512), for operations that are quicker by words."""
     return rows.view(np.uint64)
+
+
+def _replace(batches: list[tuple[PageNumbers, Bytes2D]]) -> None:
+    """Put rows of later batches, each ascending, where the first one has the same pages. They are few there: each round of copying finds less."""
+    if not batches:
+        return
+    first, kept = batches[0]
+    for at, (numbers, rows) in enumerate(batches[1:], 1):
+        places = np.minimum(np.searchsorted(first, numbers), len(first) - 1)
+        same = first[places] == numbers
+        if same.any():
+            kept[places[same]] = rows[same]
+            batches[at] = numbers[~same], rows[~same]
 
 
 def _newest(update: Update) -> tuple[Indexes, Bytes2D, Flags]:

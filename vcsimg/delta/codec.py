@@ -45,7 +45,7 @@ DENSE = 0.6
 
 _FAST = 1
 _GOOD = 3
-_BEST = 6
+_BEST = 5
 _SMALL = 64 << 10
 _SAMPLE = 16 << 10
 _SHRINKS = 4
@@ -89,11 +89,14 @@ def pack(rows: Rows, *, quick: bool = False, old: Rows | None = None) -> tuple[i
     count = int(np.count_nonzero(used))
     dense = count > DENSE * len(every)
     words = every if dense else every[used]
-    if old is not None and words.nbytes >= _NOISE_LEAST and (packed := _patch(rows, old, words)) is not None:
-        return PATCH, packed
+    sample = None
+    if old is not None and words.nbytes >= _NOISE_LEAST:
+        sample = _Sample(words)
+        if (packed := _patch(rows, old, words, sample)) is not None:
+            return PATCH, packed
     if not dense:
-        return pack_words(used, words)
-    lanes, shrinks = _lanes_gain(words, dense=True, quick=quick)
+        return pack_words(used, words, sample)
+    lanes, shrinks = _lanes_gain(words, sample or _Sample(words), dense=True, quick=quick)
     thorough = shrinks > _SHRINKS and not quick
     if lanes or thorough:
         words = every[used]
@@ -103,10 +106,22 @@ def pack(rows: Rows, *, quick: bool = False, old: Rows | None = None) -> tuple[i
     return (number, packed) if _pays(packed, rows.nbytes) else (RAW, rows.tobytes())
 
 
-def _patch(rows: Rows, old: Rows, words: Words) -> bytes | None:
+class _Sample:
+    """How some of the words compress, quickly: bytes of them, and what they take as they are, and lane by lane."""
+
+    def __init__(self, words: Words) -> None:
+        tried = _sampled(words)
+        self.size = tried.nbytes
+        self.plain, self.lanes = _tried(tried)
+
+    @property
+    def best(self) -> int:
+        return min(self.plain, self.lanes)
+
+
+def _patch(rows: Rows, old: Rows, words: Words, sample: _Sample) -> bytes | None:
     """What PATCH makes of it, if the words that are XORed look like noise and it is much smaller than they would be."""
-    sample = _sampled(words)
-    noise = min(_tried(sample)) / sample.nbytes
+    noise = sample.best / sample.size
     if noise < _NOISE:
         return None
     if len(rows) > 2 * _SOME_PAGES:
@@ -136,13 +151,14 @@ def _dictionary(old: Rows) -> zstandard.ZstdCompressionDict:
     return zstandard.ZstdCompressionDict(old.tobytes(), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 
 
-def pack_words(used: npt.NDArray[np.bool_], words: Words) -> tuple[int, bytes]:
-    """Code pages of which few words are used: `used` (512·n,), and those words, in order. Returns (codec, payload)."""
+def pack_words(used: npt.NDArray[np.bool_], words: Words, sample: _Sample | None = None) -> tuple[int, bytes]:
+    """Code pages of which few words are used: `used` (512·n,), and those words, in order. Returns (codec, payload). `sample`: of the words, if
+    it was taken already."""
     size = len(used) * 8
     if len(words) <= FEW_WORDS:
         number, packed = pack_few(np.packbits(used), words)
     else:
-        lanes, shrinks = _lanes_gain(words, dense=False, quick=False)
+        lanes, shrinks = _lanes_gain(words, sample or _Sample(words), dense=False, quick=False)
         best = words.nbytes * 4 <= size or words.nbytes <= _SMALL or shrinks > _SHRINKS_SOME
         number, packed = LANES if lanes else WORDS, _coded(used, words, lanes=lanes, best=best)
     if _pays(packed, size):
@@ -169,18 +185,17 @@ def _pays(packed: bytes, size: int) -> bool:
     return len(packed) < size - (size >> 5)
 
 
-def _lanes_gain(words: npt.NDArray[np.uint64], *, dense: bool, quick: bool) -> tuple[bool, float]:
+def _lanes_gain(words: Words, sample: _Sample, *, dense: bool, quick: bool) -> tuple[bool, float]:
     """Whether words compress better lane by lane, and how many times smaller they become.
 
     A sample decides; all of them if it shrinks to a quarter, since that costs little: what repeats over long distances shows in no sample. If
     `quick`, the sample decides alone.
     """
-    tried = _sampled(words)
-    plain, lanes = _tried(tried)
-    if not quick and len(tried) < len(words) and min(plain, lanes) * _SHRINKS < tried.nbytes:
-        tried = words
+    size, plain, lanes = sample.size, sample.plain, sample.lanes
+    if not quick and size < words.nbytes and sample.best * _SHRINKS < size:
+        size = words.nbytes
         plain, lanes = _tried(words)
-    return lanes < plain * (_CLEARLY if dense else 1), tried.nbytes / min(plain, lanes)
+    return lanes < plain * (_CLEARLY if dense else 1), size / min(plain, lanes)
 
 
 def _tried(words: npt.NDArray[np.uint64]) -> tuple[int, int]:

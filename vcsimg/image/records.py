@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from vcsimg.errors import HostileImage
 
@@ -116,6 +117,11 @@ class Record:
 
     def line(self) -> str:
         """The line, without its newline."""
+        return self._line
+
+    @cached_property
+    def _line(self) -> str:
+        # Made once: a record that is the same from capture to capture is written in each.
         if not _WORD.match(self.kind):
             raise ValueError(f"not a record kind: {self.kind!r}")
         parts = [self.kind]

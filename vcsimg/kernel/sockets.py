@@ -7,7 +7,7 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,11 +129,16 @@ _NETLINK = tuple(
 class OptionValues:
     """The values of all options of one kind of socket, read at once and put into words later: a server has thousands of sockets."""
 
-    def __init__(self, plan: _OptionPlan, failed: Sequence[int], lengths: bytes, values: bytes) -> None:
+    def __init__(self, plan: _OptionPlan, failed: tuple[int, ...], lengths: bytes, values: bytes) -> None:
         self._plan = plan
         self._failed = failed
         self._lengths = lengths
         self._values = values
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for sockets whose options are all equal."""
+        return self._plan.kind, self._failed, self._lengths, self._values
 
     def __iter__(self) -> Iterator[tuple[str, int | bytes]]:
         """(name, value) of those that the socket and the kernel have."""
@@ -152,7 +157,8 @@ class OptionValues:
 class _OptionPlan:
     """Where the values of some options go to."""
 
-    def __init__(self, options: Sequence[Option]) -> None:
+    def __init__(self, kind: tuple[int, int], options: Sequence[Option]) -> None:
+        self.kind = kind
         self.places: list[tuple[Option, int]] = []
         sizes = [abs(which.size) or 4 for which in options]
         self._whole = struct.pack(f"<{len(options)}I", *sizes)
@@ -170,7 +176,7 @@ class _OptionPlan:
         """The values for one socket."""
         self._lengths.raw = self._whole
         self._calls[:, 1] = fd
-        return OptionValues(self, call_in_a_row(self._calls).tolist(), self._lengths.raw, self._values.raw)
+        return OptionValues(self, tuple(call_in_a_row(self._calls).tolist()), self._lengths.raw, self._values.raw)
 
 
 _plans: dict[tuple[int, int], _OptionPlan] = {}
@@ -181,7 +187,7 @@ def read_options(handle: Handle) -> OptionValues:
     kind = handle.family, handle.protocol
     plan = _plans.get(kind)
     if plan is None:
-        plan = _plans[kind] = _OptionPlan(options_of(*kind))
+        plan = _plans[kind] = _OptionPlan(kind, options_of(*kind))
     return plan.read(handle.fd)
 
 

@@ -36,6 +36,8 @@ from vcsimg.capture.state.threads import ThreadsReader
 from vcsimg.capture.state.timers import TimersReader
 from vcsimg.capture.state.unsupported import describe_unsupported
 from vcsimg.errors import BorrowError, ProcessChanged
+from vcsimg.image.records import Record
+from vcsimg.image.sections.item import Item
 from vcsimg.image.snapshot import FileContent, Process, Section, Thread
 from vcsimg.kernel import pidfd
 from vcsimg.kernel.procfs import parse_stat
@@ -84,6 +86,7 @@ class StateReader:
         self._control = ControlReader()
         self._guards = GuardsReader()
         self._policies = PoliciesReader()
+        self._records: Mapping[Item, Record] = {}
         self._trouble: str | None = None
         self._mounts = MountsReader()
         self._descriptors = DescriptorsReader(
@@ -226,7 +229,7 @@ class StateReader:
 
     def finish(self) -> State:
         """When it runs again: put what was read into words."""
-        report = Report()
+        report = Report(self._records)
         self._status.finish(report)
         self._guards.finish(report)
         self._policies.finish(report)
@@ -244,6 +247,7 @@ class StateReader:
             self._mounts.compare(report)
         if self._trouble is not None:
             report.unsaved("borrowed system calls", self._trouble)
+        self._records = report.records
         sections = dict(report.sections())
         unsaved = sections.pop(_UNSAVED, ())
         return State(parse_stat(self._stat).comm, threads, sections, unsaved, report.contents, self._monotonic)

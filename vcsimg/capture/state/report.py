@@ -11,9 +11,14 @@ from vcsimg.image.snapshot import FileContent, Section
 
 
 class Report:
-    """Sections of one process, filled in a fixed order, and contents of files that only the process still has."""
+    """Sections of one process, filled in a fixed order, and contents of files that only the process still has.
 
-    def __init__(self) -> None:
+    `known`: records of items that the capture before had: most are there again, and need not be put into words again."""
+
+    def __init__(self, known: Mapping[Item, Record]) -> None:
+        self._known = known
+        self.records: dict[Item, Record] = {}
+        """Those of this capture."""
         self._sections: dict[str, list[Record]] = {}
         self.contents: dict[str, FileContent] = {}
         self._content_of: dict[int, str] = {}
@@ -29,7 +34,11 @@ class Report:
 
     def add(self, section: str, *items: Item) -> None:
         """Append records to a section."""
-        self._sections.setdefault(section, []).extend(item.record() for item in items)
+        self._sections.setdefault(section, []).extend(map(self._record, items))
+
+    def _record(self, item: Item) -> Record:
+        record = self.records[item] = self._known.get(item) or item.record()
+        return record
 
     def put(self, section: str, records: Section) -> None:
         """Append records that are ready."""
@@ -41,11 +50,11 @@ class Report:
 
     def insert(self, section: str, place: int, item: Item) -> None:
         """Put a record before those that follow `place`."""
-        self._sections.setdefault(section, []).insert(place, item.record())
+        self._sections.setdefault(section, []).insert(place, self._record(item))
 
     def unsaved(self, resource: str, reason: str) -> None:
         """Note something that the process has and the capture does not hold. Said twice, it is noted once."""
-        record = Unsaved(resource, reason).record()
+        record = self._record(Unsaved(resource, reason))
         if record not in self._sections.setdefault("unsaved", []):
             self.put("unsaved", (record,))
 

@@ -10,7 +10,7 @@ import select
 import socket
 import struct
 import termios
-from collections.abc import Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
 from vcsimg.capture.state.descriptors import Descriptor, Table, type_of
@@ -29,7 +29,7 @@ _RECEIVING = frozenset((1, 4, 5))
 _SOCKADDR_IN = 16
 _MOST_MESSAGES = 100_000
 _REMEMBERED = 10_000
-"""Connections."""
+"""Connections; sets of options."""
 _QUIET = frozenset((socket.AF_UNIX, socket.AF_INET, socket.AF_INET6))
 """Families whose sockets are nothing but what is read here."""
 
@@ -44,7 +44,7 @@ class _Found:
     local: bytes = b""
     peer: bytes | None = None
     listening: bool = False
-    options: Iterable[tuple[str, int | bytes]] = ()
+    options: sockets.OptionValues | None = None
     unix: UnixSocket | None = None
     peer_pid: int | None = None
     over: bool = False
@@ -77,6 +77,7 @@ class SocketProbe:
         self._groups_of: Table | None = None
         self._groups: list[multicast.Group] = []
         self._offsets: dict[int, int | None] = {}
+        self._words: dict[Hashable, tuple[tuple[str, str], ...]] = {}
         self._ended_udp: dict[int, dict[int, int]] = {}
 
     def wants(self, descriptor: Descriptor) -> bool:
@@ -248,14 +249,24 @@ class SocketProbe:
                 self._ended_udp[family] = {}
         return self._ended_udp[family]
 
+    def _in_words(self, options: sockets.OptionValues) -> tuple[tuple[str, str], ...]:
+        """Options as text; a server's sockets mostly have the same."""
+        words = self._words.get(options.key)
+        if words is None:
+            if len(self._words) > _REMEMBERED:
+                self._words.clear()
+            words = tuple((name, value.hex() if isinstance(value, bytes) else str(value)) for name, value in options)
+            self._words[options.key] = words
+        return words
+
     def describe(self, descriptor: Descriptor, report: Report) -> None:
         fd, found = descriptor.fd, self._found.pop(descriptor.fd)
         unix = found.unix
         if found.family in _INTERNET and found.kind == socket.SOCK_DGRAM and found.peer:
             found.shut = (found.shut or 0) | self._shut_down(found.family).get(descriptor.where.inode, 0) or None
         report.add("sockets", _socket(descriptor, found))
-        values = tuple((name, value.hex() if isinstance(value, bytes) else str(value)) for name, value in found.options)
-        report.add("sockets", items.Options(fd, values))
+        if found.options is not None:
+            report.add("sockets", items.Options(fd, self._in_words(found.options)))
         for one in found.memberships:
             joined = items.Membership(fd, one.group.interface, one.group.address, one.exclude, " ".join(one.sources))
             report.add("sockets", joined)
