@@ -177,15 +177,21 @@ def report(rows: list[dict[str, Any]]) -> None:
     )
 
 
-def redis(folder: Path, seconds: float = 4.0) -> dict[str, Any] | None:
+def redis(folder: Path, seconds: float = 4.0, *, apart: bool = False) -> dict[str, Any] | None:
     """Throughput and latency of redis under redis-benchmark, without and with one capture a second, in turns: a machine that has neighbours is
-    not always equally fast."""
+    not always equally fast. `apart`: server and client have one processor for the two of them, and vcsimg has the others."""
     if shutil.which("redis-server") is None or shutil.which("redis-benchmark") is None:
         print("redis: skipped, redis-server is not installed")
         return None
+    all_processors = os.sched_getaffinity(0)
+    theirs = {min(all_processors)} if apart else all_processors
+    ours = all_processors - theirs or all_processors
     socket = folder / "redis.sock"
     options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    server = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        ["redis-server", *options], stdout=subprocess.DEVNULL, preexec_fn=lambda: os.sched_setaffinity(0, theirs)
+    )
+    os.sched_setaffinity(0, ours)
     try:
         while not socket.exists():
             time.sleep(0.05)
@@ -193,7 +199,10 @@ def redis(folder: Path, seconds: float = 4.0) -> dict[str, Any] | None:
         def load(count: int) -> tuple[float, float]:
             """(requests a second, p99 in ms)"""
             command = ["redis-benchmark", "-s", str(socket), "-t", "set", "-r", "200000", "-d", "100", "-n", str(count), "--csv"]
-            lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+            told = subprocess.run(
+                command, check=True, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, theirs)
+            )
+            lines = told.stdout.splitlines()
             names, values = ([cell.strip('"') for cell in line.split(",")] for line in (lines[0], lines[-1]))
             found = dict(zip(names, values, strict=True))
             return float(found["rps"]), float(found["p99_latency_ms"])
@@ -232,6 +241,7 @@ def redis(folder: Path, seconds: float = 4.0) -> dict[str, Any] | None:
             "pauses": pauses,
         }
     finally:
+        os.sched_setaffinity(0, all_processors)
         server.terminate()
         server.wait()
 
@@ -247,11 +257,14 @@ def run(quick: bool) -> dict[str, Any]:
         ]  # fmt: skip
         results["series"] = [series(folder, program, mib, percent, rounds, threads) for mib, percent, rounds, threads in plan]
         report(results["series"])
-        served = redis(folder, 2.0 if quick else 4.0)
-        if served is not None:
-            results["redis"] = served
+        for apart in (False, True):
+            served = redis(folder, 2.0 if quick else 4.0, apart=apart)
+            if served is None:
+                break
+            results["redis apart" if apart else "redis"] = served
             print_table(
-                "redis-benchmark SET, one capture a second",
+                "redis-benchmark SET, one capture a second"
+                + (", server and client on one processor, vcsimg on the others" if apart else ""),
                 ["", "requests/s", "p99 ms"],
                 [
                     ["alone", f"{served['rps_alone']:.0f}", f"{served['p99_alone_ms']:.2f}"],
