@@ -194,3 +194,21 @@ def test_a_tree_is_captured_at_one_instant(start: Start, tmp_path: Path, truths:
             for process in image.processes:
                 assert_same(process, truths[process.pid])
         assert len(image.processes) > 1
+
+
+def test_a_child_in_the_place_of_another_with_the_same_pid(
+    engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]
+) -> None:
+    """What only the first one had at the same addresses is gone."""
+    target = start("capture_same_pid")
+    store = MemoryStore()
+    with Session(target.pid, Options(scratch=tmp_path, engine=engine, tree=True), store.load) as session:
+        for step in (1, 7, 3):
+            target.send(f"{step}\n")
+            word, rest = target.line().split(maxsplit=1)
+            if word == "refused":
+                pytest.skip(f"choosing a pid takes CAP_CHECKPOINT_RESTORE: {rest}")
+            child = int(rest)
+            processes = store.load(capture(session, store)).processes
+            assert [process.pid for process in processes] == [target.pid, child]
+            assert_same(processes[1], truths[child])

@@ -77,6 +77,8 @@ class Session:
         self._in_step = False  # the shadows hold exactly what `base` holds
         self._captures: dict[int, ProcessCapture] = {}
         self._bases: dict[int, Process] = {}
+        self._left: dict[int, Sequence[int]] = {}
+        """Pieces of processes that were given up, by pid. If another process has that pid now, it is stored as a change of these."""
         self._files = FileTable()
         self._rehearsal = Rehearsal()
         self._open_files = OpenFiles(options.scratch, options.file_content if options.files else 0)
@@ -157,6 +159,7 @@ class Session:
             parents = {held.pid: self._captures[held.pid].parent for held in helds}
             for pid in self._captures.keys() - parents.keys():
                 self._captures.pop(pid).close()
+            self._left.clear()
             snapshot = self._snapshot(parents, tree, began, pause)
             yield snapshot
             if farewell is not None and self._in_step:
@@ -188,6 +191,7 @@ class Session:
     def _fall_back(self) -> None:
         """Begin again from the last stored capture: what the shadows hold is not what it holds."""
         self.close()
+        self._left.clear()
         if self.base is not None:
             for process in self._load(self.base).processes:
                 self._bases[process.pid] = process
@@ -195,7 +199,8 @@ class Session:
     def _add(self, pid: int, base: Process | None) -> ProcessCapture:
         capture = ProcessCapture(pid, self._files, self.options.scratch, self.options.exclude, leaving=self.options.kill)
         pieces = tuple(base.memory.pieces.numbers()) if base is not None and isinstance(base.memory, ImageMemory) else ()
-        capture.restart(pieces, blank=base is None)
+        left = self._left.pop(pid, None)
+        capture.restart(pieces if left is None else left, blank=base is None and left is None)
         if base is not None:
             capture.recall(base)
         self._captures[pid] = capture
@@ -236,6 +241,7 @@ class Session:
                 raise
             left = self._captures.pop(pid, None)
             if left is not None:
+                self._left[pid] = left.pieces
                 left.close()
 
     def _secure_open_files(self, pids: Iterable[int]) -> None:

@@ -130,6 +130,11 @@ class ProcessCapture:
         return self._state.descriptors
 
     @property
+    def pieces(self) -> tuple[int, ...]:
+        """Those that it may have in the capture that the next one is relative to."""
+        return (*self._shadow.numbers(), *self._base)
+
+    @property
     def written_files(self) -> list[Region]:
         """Regions through which it writes to files, and which are captured whole."""
         return [region for region in self._map.plan.of(Kind.SHARED) if region.writes_file and not region.deleted]
