@@ -97,6 +97,20 @@ def test_record_shows_a_status_line_and_leaves_the_terminal_clean(cli: Cli, star
     assert target.process.poll() is None
 
 
+def test_a_first_capture_of_a_large_process_shows_how_far_it_is(cli: Cli, start: Start) -> None:
+    target = start("capture_large", 256)
+    target.line()
+    captured = Terminal(cli, "capture", target.pid)
+    assert captured.end() == 0
+    assert re.search(r"reading .*/25\d\.\d MiB", bare(captured.said))
+    assert re.search(r"\x1b\[2K[0-9a-f]{12}  capture_large[^\r\n]*\r\n\Z", bare(captured.said)), "the bar is gone"
+    target = start("capture_large", 256)
+    target.line()
+    recorded = Terminal(cli, "record", target.pid, "--count", 1)
+    assert recorded.end() == 0
+    assert re.search(r"\r\x1b\[Kfirst capture: \d+\S* MiB of 25\d\S* MiB read", bare(recorded.said))
+
+
 def test_the_terminal_of_run_is_the_programs(cli: Cli) -> None:
     """It reads from it, is in its foreground, hears Ctrl-C, and nothing is printed between its lines."""
     script = "trap 'echo caught; exit 9' INT; test -t 0 && test -t 1 && test -t 2 && stty size; read word; echo got $word; sleep 60"

@@ -9,17 +9,15 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from vcsimg.capture.farewell import Farewell
 from vcsimg.capture.files import FileTable
 from vcsimg.capture.open_files import LIMIT, OpenFiles
 from vcsimg.capture.rehearsal import Rehearsal
 from vcsimg.capture.state import TreeState, host_records
-from vcsimg.capture.target import ENGINES, ProcessCapture
+from vcsimg.capture.target import ENGINES, Drafted, ProcessCapture
 from vcsimg.errors import ProcessError, VcsimgError
 from vcsimg.image.pages import ImageMemory, PieceChange
-from vcsimg.image.region import RegionMap
 from vcsimg.image.snapshot import CaptureFacts, FileContent, Process, Snapshot
 from vcsimg.kernel import procfs
 from vcsimg.process import HeldProcess, find_code_early, hold, hold_tree
@@ -44,14 +42,6 @@ class Options:
     timeout: float = 5.0
     kill: bool = False
     once: bool = False
-
-
-class Drafted(NamedTuple):
-    """Memory of a process that runs: its map, and what is populated, as changes from nothing, each piece as it is when it is read."""
-
-    pid: int
-    regions: RegionMap
-    changes: Iterator[PieceChange]
 
 
 class Session:
@@ -118,7 +108,7 @@ class Session:
                 self._pause_of_draft += stopped
                 with capture.draft() as found:
                     if found is not None:
-                        yield Drafted(pid, *found)
+                        yield found
         self._drafted = True
 
     @contextmanager

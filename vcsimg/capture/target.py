@@ -84,6 +84,15 @@ class _Beside(NamedTuple):
     own: Ranges
 
 
+class Drafted(NamedTuple):
+    """Memory of a process that runs: its map, and what is populated, `size` bytes, as changes from nothing, each piece as it is when it is read."""
+
+    pid: int
+    regions: RegionMap
+    changes: Iterator[PieceChange]
+    size: int
+
+
 class ProcessCapture:
     """`complete` of the shadow: see Harvest. `base`: pieces of the image that this capture will be relative to. `leaving`: see
     SocketProbe."""
@@ -186,8 +195,8 @@ class ProcessCapture:
         return True
 
     @contextmanager
-    def draft(self) -> Iterator[tuple[RegionMap, Iterator[PieceChange]] | None]:
-        """While it runs, before its first prepare(): the map, and memory that is tracked from now on, read as the changes are consumed, to their
+    def draft(self) -> Iterator[Drafted | None]:
+        """While it runs, before its first prepare(): memory that is tracked from now on, read as the changes are consumed, to their
         end. The next capture is relative to that. None if there is so little that it can be copied when it is needed, or if it is not
         tracked. Raises OSError; the changes DiskFull, where the shadow finds no room."""
         if self._tracker is None or not self._complete or not self._shadow.is_empty or self._populated() < _DRAFT_LEAST:
@@ -197,7 +206,7 @@ class ProcessCapture:
         with _opened(self._tid, "pagemap") as pagemap_fd, AutoMemory(self._tid) as memory:
             self._collect(pagemap_fd)
             fresh = join([self._tracker.arm(pagemap_fd, self._map.eligible[file], file=file) for file in (False, True)])
-            yield self._map.plan.regions, self._drafted(memory, fresh)
+            yield Drafted(self.pid, self._map.plan.regions, self._drafted(memory, fresh), _size(fresh))
 
     def _drafted(self, memory: AutoMemory, ranges: Ranges) -> Iterator[PieceChange]:
         with WriteBehind(self._shadow) as behind:

@@ -12,6 +12,7 @@ from vcsimg.cli.events import EventLog, Tally, as_dict
 from vcsimg.cli.live import LiveLine
 from vcsimg.cli.options import DURATION, PID, SIGNAL, SIZE, Command, find_repository, json_option, repository_option
 from vcsimg.cli.output import Part, count, duration, size, stderr, stdout
+from vcsimg.cli.progress import reading
 from vcsimg.errors import RepositoryMissing, VcsimgError
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def capture(
     with (
         find_repository(repo) as repository,
         Recorder(repository, pid, _options(repository, engine, exclude, files, file_content, tree, kill, once=True)) as recorder,
+        reading(stderr()) as recorder.progress,
     ):
         recorded = recorder.capture(message)
     if as_json:
@@ -222,6 +224,7 @@ def record(
         find_repository(repo) as repository,
         Recorder(repository, pid, _options(repository, engine, exclude, files, file_content, tree)) as recorder,
     ):
+        recorder.progress = lambda done, total: live.show(f"first capture: {size(done)} of {size(total)} read")
         log.start(recorder)
         if not as_json and events != "-":
             err.line(f"recording {recorder.name} {pid} into branch ", (recorder.branch, "green"), "; Ctrl-C ends it")

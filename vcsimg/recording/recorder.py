@@ -6,13 +6,14 @@ import errno
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vcsimg.capture import Options, Session
+from vcsimg.capture import Drafted, Options, Session
 from vcsimg.errors import DiskFull, NoSuchProcess, ProcessChanged, UnsupportedProcess
+from vcsimg.image.pages import PieceChange
 from vcsimg.image.records import Record
 from vcsimg.kernel import pidfd, procfs
 from vcsimg.process.refusal import refusal, unsupported_reason
@@ -21,6 +22,7 @@ from vcsimg.source import revision_at
 from vcsimg.store import Draft, Repository, branch_name
 
 _EXIT_MILLISECONDS = 200
+_TOLD_EVERY = 0.1
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Recorder:
         base = repository.tip(self.branch)
         self._session = Session(pid, options, repository.load, base)
         self._locks = ExitStack()
+        self.progress: Callable[[int, int], None] | None = None
+        """Told now and then of a first capture that takes a while: bytes that were read of a large process while it runs, of how many."""
 
     def __enter__(self) -> Recorder:
         self._locks.enter_context(self._repository.lock(self.branch))
@@ -111,9 +115,19 @@ class Recorder:
             try:
                 for part in parts:
                     with shield.lowered():
-                        draft.add(*part)
+                        draft.add(part.pid, part.regions, self._watched(part))
             except DiskFull:
                 draft.abandon()
+
+    def _watched(self, part: Drafted) -> Iterator[PieceChange]:
+        done = 0
+        told = time.monotonic()
+        for change in part.changes:
+            yield change
+            done += change.new.nbytes
+            if self.progress is not None and time.monotonic() - told > _TOLD_EVERY:
+                told = time.monotonic()
+                self.progress(done, part.size)
 
 
 @contextmanager
