@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -232,6 +233,23 @@ def catches(pid: int, number: int) -> bool:
     return bool(int(line.split()[1], 16) >> (number - 1) & 1)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_class_is_made_on_import(number: int) -> None:
+    """Python turns what its handler raises into a RuntimeError there."""
+    code = f"""
+import functools, os, sys
+def interrupted(self, owner, name):
+    if owner.__module__.startswith("vcsimg"):
+        os.kill(os.getpid(), {int(number)})
+functools.cached_property.__set_name__ = interrupted
+from vcsimg.cli.main import main
+sys.argv = ["vcsimg", "doctor"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")
+
+
 def test_interrupted_captures_leave_target_and_repository_whole(cli: Cli, start: Start) -> None:
     """Ctrl-C at sixteen moments between the start of the command and its end."""
     target = start("demo_exchange", 60)
@@ -245,7 +263,7 @@ def test_interrupted_captures_leave_target_and_repository_whole(cli: Cli, start:
         except subprocess.TimeoutExpired:
             capture.send_signal(signal.SIGINT)
         _, err = capture.communicate()
-        assert capture.returncode in (0, 130)
+        assert capture.returncode in (0, 130), err
         # What an interrupted capture knew of waiting threads is lost, and the next one says so.
         assert all(line.startswith("not saved: ") for line in err.split("\n") if line), err
     assert "TracerPid:\t0" in Path(f"/proc/{target.pid}/status").read_text()

@@ -42,10 +42,8 @@ def main() -> NoReturn:
     try:
         status = _run()
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        status = 128 + signal.SIGINT
-    except _Ended as ended:
-        status = 128 + ended.number
+    except (KeyboardInterrupt, _Ended) as ended:
+        status = _behind(ended)
     except BrokenPipeError:
         # Whoever read our output has enough: end as quietly as a program that SIGPIPE ends.
         status = 128 + signal.SIGPIPE
@@ -53,7 +51,7 @@ def main() -> NoReturn:
     except MemoryError:
         status = _fail("out of memory", "Use --exclude to leave out large regions, or a machine with more memory.")
     except Exception as error:
-        status = _unexpected(error)
+        status = _behind(error) or _unexpected(error)
         _discard_output()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the interpreter takes a while to end, and would complain
     sys.exit(status)
@@ -78,6 +76,16 @@ def _is_postponed(number: int, frame: FrameType | None) -> bool:
         return False
     threading.Timer(_MOMENT, os.kill, (os.getpid(), number)).start()
     return True
+
+
+def _behind(error: BaseException) -> int:
+    """The exit status for a signal that is the cause of an error, 0 if none is: while a class is made, as on import, Python puts a RuntimeError in
+    the place of any exception (Objects/typeobject.c, type_new_set_names)."""
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    if isinstance(error, _Ended):
+        return 128 + error.number
+    return _behind(error.__cause__) if error.__cause__ is not None else 0
 
 
 def _run() -> int:
