@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 
 from vcsimg.image.pages import DictPieces, ImageMemory, Piece, PieceChange
-from vcsimg.image.region import RegionMap
 from vcsimg.image.snapshot import FileContent, Snapshot
 from vcsimg.image.units import PIECE_SHIFT
 
@@ -50,7 +49,7 @@ class MemoryStore:
         self._images[name] = replace(snapshot, processes=tuple(processes))
         return name
 
-    def draft(self, pid: int, _: RegionMap, changes: Iterable[PieceChange]) -> None:
+    def draft(self, pid: int, changes: Iterable[PieceChange]) -> None:
         """What the next capture, if it has no base, is relative to."""
         pieces = {change.number: self._applied(Piece.empty(), change) for change in changes}
         assert (_DRAFT, pid) not in self._pieces

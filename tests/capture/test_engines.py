@@ -72,7 +72,7 @@ def start(start: Start) -> Start:
 
 def capture(session: Session, store: MemoryStore) -> str:
     for part in session.draft():
-        store.draft(*part)
+        store.draft(part.pid, part.changes)
     with session.capture() as snapshot:
         commit = store.commit(snapshot)
         session.stored(commit)

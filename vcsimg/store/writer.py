@@ -431,7 +431,8 @@ def _encoded_together(
 
 def _step_back() -> None:
     """Let this thread wait for processors behind what is recorded: the process runs again while its changes are encoded."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+    thread = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, thread, max(_NICE, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def _touched(before: RegionMap, after: RegionMap) -> set[int]:
