@@ -105,7 +105,7 @@ def test_first_images_equal_the_process_while_it_runs(engine: str, start: Start,
     target = start("capture_dirty")
     assert target.line() == "ready"
     target.send("78 -1\n")
-    for _ in range(10):
+    for _ in range(5):
         store = MemoryStore()
         with Session(target.pid, Options(scratch=tmp_path, engine=engine), store.load) as session:
             assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
