@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,6 @@ from vcsimg.store.objects import BLOB
 from vcsimg.store.pack import PackWriter, pack_entry
 from vcsimg.store.packfile import read_index
 from vcsimg.store.packseries import PackSeries
-from vcsimg.store.writer import _step_back
 
 Git = Callable[..., str]
 PIECES = 6
@@ -113,19 +110,3 @@ def test_stored_blocks_are_what_zlib_reads(size: int) -> None:
     assert unpacker.decompress(stored[head:]) == data
     assert unpacker.eof
     assert not unpacker.unused_data
-
-
-def test_threads_that_encode_step_back_also_where_all_of_vcsimg_has_already() -> None:
-    """Stepping forward again would take a privilege."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.nice(15)
-            if os.getuid() == 0:
-                os.setuid(65534)
-            with ThreadPoolExecutor(1, initializer=_step_back) as pool:
-                status = pool.submit(lambda: 0 if os.getpriority(os.PRIO_PROCESS, 0) >= 15 else 2).result()
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -468,3 +468,13 @@ def test_read_only_error_is_the_one_for_the_user(repo: Repository, monkeypatch: 
     with pytest.raises(RepositoryReadOnly, match=str(repo.path)):
         Model().capture(repo)
     assert repo.branches() == []
+
+
+@pytest.mark.parametrize("name", ["two..dots", "ends.lock", "a b", ""])
+def test_a_name_that_no_branch_can_have(repo: Repository, name: str) -> None:
+    model = Model()
+    with pytest.raises(StoreError, match="cannot be the name of a branch"):
+        repo.commit(model.snapshot(), branch=name, parents=[])
+    with pytest.raises(StoreError, match="cannot be the name of a branch"):
+        repo.draft(name)
+    assert repo.branches() == []

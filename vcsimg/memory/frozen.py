@@ -80,8 +80,7 @@ class FrozenLoan:
 
     def _to_system_call_stop(self) -> None:
         while True:
-            if ptrace.request(ptrace.PTRACE_SYSCALL, self._pid, 0, 0) == -1:
-                raise ProcessChanged(self._pid, "the frozen child ended")
+            self.thread.go_on(ptrace.PTRACE_SYSCALL)
             self._await()
             if stopping.stop_code(self.thread)[1] == stopping.SYSCALL_STOP:
                 return

@@ -301,9 +301,7 @@ class Window:
             pass
 
     def _resume(self, number: int) -> None:
-        if ptrace.request(ptrace.PTRACE_SYSEMU, self._thread.tid, 0, number) == -1:
-            self._check_alive()
-            raise ProcessChanged(self.pid, "its thread could not go on")
+        self._thread.go_on(ptrace.PTRACE_SYSEMU, number)
         self._stopped = False
 
     def _on_stop(self) -> None:

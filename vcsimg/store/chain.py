@@ -13,7 +13,7 @@ from vcsimg.delta.blob import apply_all, parse_all
 from vcsimg.delta.hashes import fold, shortened
 from vcsimg.delta.merge import follow
 from vcsimg.errors import DamagedImage, HostileImage, ImageError
-from vcsimg.image.pages import Flags, Piece
+from vcsimg.image.pages import Flags, Piece, any_content
 from vcsimg.image.units import PAGE_SHIFT, PIECE_SHIFT
 from vcsimg.store.layout import KEY, PATCH, parse_blob_name
 from vcsimg.store.objects import BLOB, Entry, Objects, Oid
@@ -122,7 +122,7 @@ def verify(piece: Piece, state: PieceState, named: Flags, where: str) -> None:
     wrong = pages[shortened(hashes) != state.hashes[pages]]
     others = np.flatnonzero(named & ~state.own)
     if not len(wrong) and len(others):
-        wrong = others[piece.data[others].any(axis=1)].astype(np.uint16)
+        wrong = others[any_content(piece.data[others])].astype(np.uint16)
     if len(wrong):
         raise DamagedPage(where, int(wrong[0]))
     if fold(hashes) != state.digest:

@@ -96,11 +96,13 @@ class Committer:
         self._writers.clear()
 
     def draft(self, branch: str) -> Draft:
-        """The beginning of a capture on a branch that does not exist yet."""
+        """The beginning of a capture on a branch that does not exist yet. Raises StoreError."""
+        refs.check_name(self._path, branch)
         return Draft(self._path, lambda: self._begin(branch, None), lambda: self._drop(branch))
 
     def commit(self, snapshot: Snapshot, branch: str, parents: Sequence[str], text: str, draft: Draft | None = None) -> str:
         """Store a capture and move the branch: see Repository.commit. Raises StoreError, DamagedImage, OSError."""
+        refs.check_name(self._path, branch)
         old = refs.tip(self._opened.git, branch)
         if old is not None and (not parents or parents[0] != old):
             raise RepositoryBusy(str(self._path), branch, None)
@@ -124,7 +126,6 @@ class Committer:
 
     def _begin(self, branch: str, parent: str | None) -> tuple[Writer, PackSeries]:
         """What writes a capture that follows `parent`, and the packs that it goes into."""
-        refs.check_name(self._path, branch)
         work = setup.work_directory(self._path)
         owner = leftovers.owner(work)
         if owner is not self._owner:

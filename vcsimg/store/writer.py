@@ -7,7 +7,6 @@ left, and of the tree only the path to what changed is written again.
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,7 +41,6 @@ _ALONE = 3
 _THOROUGH = 128
 _MAINTAIN_LEAST = 4
 _MAINTAIN_SHARE = 8
-_NICE = 10
 _WORKERS = min(4, os.cpu_count() or 1)
 
 _T = TypeVar("_T")
@@ -317,7 +315,7 @@ class Writer:
                 yield number, upkeep.noted(encoder.encode(chain, change, maintain=upkeep.is_due, quick=quick))
                 continue
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(_WORKERS, "vcsimg-encode", _step_back)
+                self._pool = ThreadPoolExecutor(_WORKERS, "vcsimg-encode")
             size = change.new.nbytes + (change.old.nbytes if change.old is not None else 0)
             waiting.append((number, size, self._pool.submit(encoder.encode, chain, change, maintain=upkeep.is_due, quick=quick)))
             del change
@@ -427,12 +425,6 @@ def _encoded_together(
             encoded = encoder.encode(chain, change, maintain=upkeep.is_due, quick=quick)
         yield change.number, upkeep.noted(encoded)
     small.clear()
-
-
-def _step_back() -> None:
-    """Let this thread wait for processors behind what is recorded: the process runs again while its changes are encoded."""
-    thread = threading.get_native_id()
-    os.setpriority(os.PRIO_PROCESS, thread, max(_NICE, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def _touched(before: RegionMap, after: RegionMap) -> set[int]:
