@@ -16,7 +16,7 @@ import numpy as np
 
 from tests.conftest import Target, compile_target, wait_for
 from vcsimg.errors import AccessError
-from vcsimg.image.pages import DictPieces, ImageMemory, Memory, Piece
+from vcsimg.image.pages import DictPieces, ImageMemory, Memory, Piece, PieceSource
 from vcsimg.image.records import Record
 from vcsimg.image.region import Region, RegionMap, backing_of
 from vcsimg.image.sections.host import XsaveComponent
@@ -56,7 +56,7 @@ class LiveMemory:
         return data
 
 
-class LivePieces:
+class LivePieces(PieceSource):
     """Pieces read from /proc/PID/mem when asked: own content is what differs from the backing."""
 
     def __init__(self, memory: LiveMemory, regions: RegionMap, files: LiveFiles, backing: dict[tuple[str, int], str]) -> None:

@@ -157,7 +157,7 @@ def test_a_light_clone_fetches_with_checkout(history: Cli, url: str, tmp_path: P
     assert "6 not, since their contents are not here" in history("fsck", "--repo", copy).stdout
     wanted = raw(history, commits[1], history.repo, tmp_path / "a")
     assert raw(history, commits[1], copy, tmp_path / "b") == wanted
-    assert history("show", f"{commits[4]}:format", "--repo", copy).stdout == "vcsimg 3\n"
+    assert history("show", f"{commits[4]}:format", "--repo", copy).stdout == "vcsimg 4\n"
     history.git("config", "uploadpack.allowFilter", "false")
     hidden = history.repo.rename(tmp_path / "away")
     assert raw(history, commits[1], copy, tmp_path / "c") == wanted

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from vcsimg.delta import Delta, PieceState, StateMismatch, codec, describe, encode, merge, page_hashes, parse
 from vcsimg.delta.blob import apply_all
+from vcsimg.delta.encode import keyframes
 from vcsimg.delta.merge import words_of
-from vcsimg.delta.units import PAGE, PAGES, PIECE
+from vcsimg.delta.units import PAGE, PAGES, PART
 from vcsimg.errors import DamagedImage, HostileImage, ImageError, NewerFormat
 from vcsimg.image import units
 
-ADDRESS = 0x7F1234400000
+ADDRESS = 0x7F1234800000
 
 
 class Content:
@@ -53,7 +54,8 @@ changes = st.lists(
 
 
 def test_sizes_are_those_of_the_image_model() -> None:
-    assert (PAGE, PAGES, PIECE) == (units.PAGE_SIZE, units.PAGES_PER_PIECE, units.PIECE_SIZE)
+    assert (PAGE, PAGES) == (units.PAGE_SIZE, units.PAGES_PER_PIECE)
+    assert PAGES % PART == 0
 
 
 @given(changes)
@@ -121,15 +123,12 @@ def test_wrong_old_content_is_noticed() -> None:
 
 def test_random_pages_are_stored_raw_and_zeros_cost_nothing() -> None:
     rows = np.random.default_rng(1).integers(0, 256, (8, PAGE), np.uint8)
-    flags = np.ones(8, bool)
     pages = np.arange(8, dtype=np.uint16)
-    delta = encode(ADDRESS, pages, None, ~flags, rows, flags, PieceState())
-    assert delta is not None
+    (delta,) = keyframes(ADDRESS, pages, rows, PieceState())
     assert len(delta.payload) == 8 * PAGE
     sparse = np.zeros((8, PAGE), np.uint8)
     sparse[:, 100] = 1
-    delta = encode(ADDRESS, pages, None, ~flags, sparse, flags, PieceState())
-    assert delta is not None
+    (delta,) = keyframes(ADDRESS, pages, sparse, PieceState())
     assert len(delta.payload) < 100
 
 
@@ -219,17 +218,32 @@ def test_deltas_merge_alike_by_words_and_by_pages(count: int) -> None:
         assert np.array_equal(data, model.data)
 
 
+def test_each_part_has_a_keyframe_and_together_they_are_the_piece() -> None:
+    rng = np.random.default_rng(6)
+    pages = np.array([0, 7, PART - 1, PART, 3 * PART + 9, PAGES - 1], np.uint16)
+    rows = rng.integers(0, 256, (len(pages), PAGE), np.uint8)
+    state = PieceState()
+    keys = [parse(key.bytes(), "test") for key in keyframes(ADDRESS, pages, rows, state)]
+    assert [key.pages.tolist() for key in keys] == [[0, 7, PART - 1], [PART], [3 * PART + 9, PAGES - 1]]
+    assert all(key.is_key and key.after == state.digest for key in keys)
+    data = np.zeros((PAGES, PAGE), np.uint8)
+    apply_all(keys, data, "test")
+    assert np.array_equal(data[pages], rows)
+    assert np.count_nonzero(data.any(axis=1)) == len(pages)
+    assert np.flatnonzero(state.own).tolist() == pages.tolist()
+
+
 def test_description_names_pages_and_bytes() -> None:
     model, state = Content(), PieceState()
     key = model.change(state, [0, 3], [b"abc", b"d"])
     delta = model.change(state, [0, 3, 4], [b"aXc", None, b"n"])
     assert key is not None
     assert delta is not None
-    assert describe(key.bytes()).splitlines()[1] == "7f1234400000 3 bytes from 7f1234400000 to 7f1234400002"
+    assert describe(key.bytes()).splitlines()[1] == "7f1234800000 3 bytes from 7f1234800000 to 7f1234800002"
     assert describe(delta.bytes()).splitlines()[1:] == [
-        "7f1234400000 1 byte from 7f1234400001 to 7f1234400001",
-        "7f1234403000 gone",
-        "7f1234404000 new, 1 byte from 7f1234404000 to 7f1234404000",
+        "7f1234800000 1 byte from 7f1234800001 to 7f1234800001",
+        "7f1234803000 gone",
+        "7f1234804000 new, 1 byte from 7f1234804000 to 7f1234804000",
     ]
 
 
@@ -259,7 +273,7 @@ def test_content_that_moves_becomes_a_patch(size: int) -> None:
     read = parse(delta.bytes(), "test")
     assert read.is_patch
     assert "patch of the piece" in describe(delta.bytes())
-    assert describe(delta.bytes()).splitlines()[1] == "7f1234405000 rewritten"
+    assert describe(delta.bytes()).splitlines()[1] == "7f1234805000 rewritten"
     with pytest.raises(ImageError):
         read.rows("test")
 
@@ -308,11 +322,11 @@ GOOD = zstandard.compress(bytes(PAGE))
         b"VXD\x01",
         b"XXX" + _blob(index=[0x4001], payload=GOOD)[3:],
         _blob(index=[], payload=b""),
-        _blob(index=[0x4001], payload=GOOD, count=513),
+        _blob(index=[0x4001], payload=GOOD, count=2049),
         _blob(index=[0x4001], payload=GOOD, count=2),
         _blob(index=[0x4002, 0x4001], payload=GOOD),
         _blob(index=[0x4001, 0x4001], payload=GOOD),
-        _blob(index=[0x0200], payload=GOOD),
+        _blob(index=[0x0800], payload=GOOD),
         _blob(index=[0xC001], payload=GOOD, hashes=0),
         _blob(index=[0x4001], payload=b"", hashes=0),
         _blob(index=[0x4001], payload=b"no frame"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from vcsimg.delta import PieceState, StateMismatch, encode
 from vcsimg.delta.codec import FEW_WORDS
+from vcsimg.delta.encode import keyframes
 from vcsimg.delta.together import Change, encode_together
 
 KINDS = ("few", "few", "few", "one", "most", "many", "same", "new page", "page gone", "wrong old")
@@ -18,8 +19,7 @@ KINDS = ("few", "few", "few", "one", "most", "many", "same", "new page", "page g
 
 def _state(pages: np.ndarray, rows: np.ndarray) -> PieceState:
     state = PieceState()
-    every = np.ones(len(pages), bool)
-    encode(0, pages, None, ~every, rows, every, state)
+    keyframes(0, pages, rows, state)
     return state
 
 
@@ -44,7 +44,7 @@ def _change(kind: str, place: int, noise: np.random.Generator) -> Change:
     elif kind == "wrong old":
         old = old.copy()
         old[0, 7] ^= 1
-    return Change(place << 21, pages, old, had, new, has, state)
+    return Change(place << 23, pages, old, had, new, has, state)
 
 
 @given(st.lists(st.sampled_from(KINDS), max_size=12), st.integers(0, 1000))

@@ -20,13 +20,14 @@ from tests.export.cores import Core
 from tests.export.images import anonymous, image
 from vcsimg.errors import AccessError, DamagedImage, ExportError, HostileImage
 from vcsimg.export import save_core, write_core
-from vcsimg.image.pages import ImageMemory, Piece
+from vcsimg.image.pages import ImageMemory, Piece, PieceSource
 from vcsimg.image.sections.host import XsaveComponent
 from vcsimg.image.sections.item import records
 from vcsimg.image.sections.signals import Disposition
 from vcsimg.image.sections.status import Identity
 from vcsimg.image.sections.thread import Dequeued, Pending, SignalMask
 from vcsimg.image.snapshot import GENERAL_REGISTERS, Snapshot, Thread
+from vcsimg.image.units import PIECE_SHIFT, PIECE_SIZE
 
 BASE = 0x10000000
 
@@ -132,14 +133,14 @@ def test_a_core_is_for_its_owner_only(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-class Damaged:
+class Damaged(PieceSource):
     """Pieces of which one cannot be read."""
 
     def numbers(self) -> list[int]:
-        return [BASE >> 21, (BASE >> 21) + 1]
+        return [BASE >> PIECE_SHIFT, (BASE >> PIECE_SHIFT) + 1]
 
     def piece(self, number: int) -> Piece | None:
-        if number != BASE >> 21:
+        if number != BASE >> PIECE_SHIFT:
             raise DamagedImage("piece", "for the test")
         piece = Piece.empty()
         piece.own[:] = True
@@ -148,7 +149,7 @@ class Damaged:
 
 
 def test_a_core_that_failed_half_way_leaves_what_was_there(tmp_path: Path) -> None:
-    snapshot = image([anonymous(BASE, 4 << 20)], {})
+    snapshot = image([anonymous(BASE, 2 * PIECE_SIZE)], {})
     process = snapshot.processes[0]
     assert isinstance(process.memory, ImageMemory)
     memory = ImageMemory(process.regions, Damaged(), {}, process.memory.files)

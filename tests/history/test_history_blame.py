@@ -11,6 +11,7 @@ from tests.store.store_model import BASE, Model
 from vcsimg.errors import UnknownRevision
 from vcsimg.history import BytesChange, Captured, PageChange, blame, diff, first_where, range_history
 from vcsimg.image.snapshot import Snapshot
+from vcsimg.image.units import PIECE_SIZE
 from vcsimg.store import Repository
 
 PID = 4242
@@ -62,7 +63,7 @@ def test_images_in_which_the_piece_is_the_same_are_not_loaded(store: Store) -> N
     model.write(BASE, b"here")
     ids = [model.capture(store.repo)]
     for number in range(30):
-        model.write(BASE + (2 << 20), bytes([number + 1]))
+        model.write(BASE + PIECE_SIZE, bytes([number + 1]))
         ids.append(model.capture(store.repo))
     store.loaded.clear()
     assert blame(store, ids[-1], PID, BASE, 4) == BytesChange(ids[0], BASE, None, b"here")
@@ -71,7 +72,7 @@ def test_images_in_which_the_piece_is_the_same_are_not_loaded(store: Store) -> N
 
 def test_a_range_over_two_pieces(store: Store) -> None:
     model = Model()
-    border = BASE + (2 << 20)
+    border = BASE + PIECE_SIZE
     ids = []
     for data in (b"aa", b"ab", b"bb"):
         model.write(border - 1, data)
@@ -114,7 +115,7 @@ def test_the_first_capture_where_a_condition_holds(store: Store) -> None:
 def test_a_difference_of_two_captures_by_the_trees_of_the_repository(store: Store) -> None:
     model = Model()
     model.write(BASE, b"one")
-    model.write(BASE + (2 << 20), b"same")
+    model.write(BASE + PIECE_SIZE, b"same")
     one = model.capture(store.repo)
     model.write(BASE + 1, b"XX")
     two = model.capture(store.repo)

@@ -14,9 +14,10 @@ from tests.conftest import Target
 from tests.live_snapshot import snapshot_of
 from vcsimg.history import Change, PageChange, ProcessChange, RecordChange, RegionChange, RegistersChange, ThreadChange, diff
 from vcsimg.history.memory import changed_pages
-from vcsimg.image.pages import ImageMemory, Piece
+from vcsimg.image.pages import ImageMemory, Piece, PieceSource
 from vcsimg.image.records import Record
 from vcsimg.image.snapshot import Process, Snapshot
+from vcsimg.image.units import PIECE_SHIFT
 
 Kind = TypeVar("Kind")
 
@@ -215,7 +216,7 @@ def test_a_mapped_file_with_new_content_is_read_through(steps: Steps) -> None:
     assert [(code.start + 100, code.start + 101)] in places
 
 
-class Counted:
+class Counted(PieceSource):
     """Pieces that count how often one is asked for."""
 
     def __init__(self, memory: object) -> None:
@@ -239,7 +240,7 @@ def test_only_pieces_that_can_differ_are_read(steps: Steps) -> None:
         counted = Counted(process.memory)
         memory = ImageMemory(process.regions, counted, counted.memory.backing, counted.memory.files, process.unreadable)
         sides.append((replace(process, memory=memory), counted))
-    number = (steps.area + 5 * 4096) >> 21
+    number = (steps.area + 5 * 4096) >> PIECE_SHIFT
     pages = list(changed_pages(sides[0][0], sides[1][0], [number]))
     assert {page.address for page in pages} >= {steps.area + 5 * 4096, steps.area + 6 * 4096}
     assert [set(counted.read) for _, counted in sides] == [{number}, {number}]

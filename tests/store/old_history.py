@@ -1,6 +1,7 @@
 """The history that the bundles of older formats in data/ hold, made from a seed, so that tests know its content.
 
-A bundle is made by the package as it was when it wrote that format, from the root of a checkout of that commit (format 1: b4466d3^; format 2: ff7633c):
+A bundle is made by the package as it was when it wrote that format, from the root of a checkout of that commit
+(format 1: b4466d3^; format 2: ff7633c; format 3: 516da68):
 
     PYTHONPATH=$PWD python HERE/tests/store/old_history.py HERE/tests/store/data/format-1.bundle
 """
@@ -18,13 +19,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from store_model import BASE, Model
+from store_model import Model
 
 from vcsimg.image.region import Region, RegionMap
 from vcsimg.image.snapshot import FileContent, MappedFile, Snapshot
-from vcsimg.image.units import PIECE_SIZE
 from vcsimg.store import Repository
 
+BASE = 0x7F1234400000
+PIECE_SIZE = 2 << 20
+"""Of all older formats."""
 BRANCH = "model.4242"
 CAPTURES = 48
 LIBRARY = b"a library, or so " * 1000
@@ -33,7 +36,7 @@ LIBRARY = b"a library, or so " * 1000
 def steps() -> Iterator[Model]:
     """The process at each capture: bytes that change, content that moves about, a piece that comes and goes; enough for chains to be merged."""
     rng = random.Random(11)
-    model = Model()
+    model = Model(size=2 * PIECE_SIZE, base=BASE)
     model.write(BASE, rng.randbytes(6000))
     moving = rng.randbytes(8192)
     for step in range(CAPTURES):

@@ -14,7 +14,7 @@ from vcsimg.image.snapshot import GENERAL_REGISTERS, CaptureFacts, Process, Snap
 from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHIFT, PIECE_SIZE
 from vcsimg.store import Repository
 
-BASE = 0x7F1234400000
+BASE = 0x7F1234800000
 
 
 class Model:

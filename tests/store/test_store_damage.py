@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import random
 import subprocess
@@ -38,6 +39,7 @@ def history(repo: Repository) -> History:
 
 def check_what_is_left(path: Path, history: History, damage: object = None) -> set[str]:
     """Have fsck find something, and read every capture that it says nothing against. Returns the damaged ones."""
+    gc.collect()  # libgit2 shares packs among all that have a repository open, and their indexes were looked at before they were damaged
     try:
         repo = Repository.open(path, sync="none")
         report = repo.fsck()

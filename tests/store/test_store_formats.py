@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from old_history import BRANCH, CAPTURES, LIBRARY, steps, with_library
-from store_model import BASE, own_pages
+from old_history import BASE, BRANCH, CAPTURES, LIBRARY, steps, with_library
+from store_model import own_pages
 
 from vcsimg.history import diff
 from vcsimg.store import Repository
 from vcsimg.store.layout import FORMAT_TEXT
 
 DATA = Path(__file__).parent / "data"
-FORMATS = [1, 2]
+FORMATS = [1, 2, 3]
 
 
 @pytest.fixture(params=FORMATS, ids=[f"format {number}" for number in FORMATS])

@@ -113,4 +113,4 @@ def test_git_shows_pages_through_the_text_driver(repo: Repository, git: Git) -> 
 
     driver = f"{sys.executable} -c 'import sys, vcsimg.delta as d; print(d.describe(open(sys.argv[1], \"rb\").read()))'"
     shown = git("-c", f"diff.vcsimg.textconv={driver}", "log", "-p", "-1")
-    assert "+7f1234400000 1 byte from 7f1234400005 to 7f1234400005" in shown
+    assert "+7f1234800000 1 byte from 7f1234800005 to 7f1234800005" in shown

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from store_model import BASE, Model, own_pages
 
-from vcsimg.errors import HostileImage
+from vcsimg.errors import DamagedImage, HostileImage
 from vcsimg.history import diff
 from vcsimg.image.region import Region, RegionMap
 from vcsimg.image.units import PIECE_SIZE
@@ -16,9 +16,10 @@ from vcsimg.store import Repository
 from vcsimg.store.layout import DEEP, FEW_PIECES, FLAT, piece_number, piece_path
 
 Git = Callable[..., str]
+PART_SIZE = PIECE_SIZE // 4
 
 
-@pytest.mark.parametrize("number", [0, 1, 0x7F1234400000 >> 21, (1 << 43) - 1])
+@pytest.mark.parametrize("number", [0, 1, 0x7F1234800000 >> 23, (1 << 41) - 1])
 def test_a_path_spells_one_piece(number: int) -> None:
     for depth in (FLAT, DEEP):
         names = piece_path(number, depth)
@@ -28,7 +29,7 @@ def test_a_path_spells_one_piece(number: int) -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [("7f1234400001",), ("7f1234500000",), ("7F1234400000",), ("07f1234400000",), ("400000",), ("10000000000000000",), ("x",), ()],
+    [("7f1234800001",), ("7f1234c00000",), ("7F1234800000",), ("07f1234800000",), ("800000",), ("10000000000000000",), ("x",), ()],
 )
 def test_other_names_spell_none(names: tuple[str, ...]) -> None:
     assert piece_number(names) is None
@@ -118,7 +119,45 @@ def test_a_piece_that_stands_twice_is_refused(repo: Repository) -> None:
     model = Model()
     model.write(BASE, b"x")
     commit = model.capture(repo)
-    key = repo.show(commit, "proc/4242/memory/7f1234400000/00000000.key")
-    forged = _replaced(repo, commit, ("proc", "4242", "memory", "7f12", "3", "4", "4", "00000000.key"), key)
+    key = repo.show(commit, "proc/4242/memory/7f1234800000/00000000.key0")
+    forged = _replaced(repo, commit, ("proc", "4242", "memory", "7f12", "3", "48", "00000000.key0"), key)
     with pytest.raises(HostileImage, match="twice"):
         own_pages(repo.load(forged))
+
+
+def test_few_bytes_are_read_without_the_rest_of_the_piece(repo: Repository) -> None:
+    """Of a damaged piece every part that is whole can be read by itself, and the other only fails; whatever was read, all of it comes out right."""
+    from test_store_safety import _replaced
+
+    rng = random.Random(5)
+    model = Model(size=PIECE_SIZE)
+    for part in range(3):
+        model.write(BASE + part * PART_SIZE, rng.randbytes(9000))
+    model.capture(repo)
+    model.write(BASE + 40, b"changed")
+    model.write(BASE + 3 * PART_SIZE, b"new")
+    commit = model.capture(repo)
+
+    def expected(address: int, length: int) -> bytes:
+        pages = [model.pages.get(page, bytes(4096)) for page in range(address >> 12, (address + length + 4095) >> 12)]
+        return b"".join(pages)[address & 4095 :][:length]
+
+    def read(name: str, address: int, length: int) -> bytes:
+        memory = repo.load(name).processes[0].memory
+        assert memory is not None
+        return memory.read(address, length)
+
+    for address in (BASE + 38, BASE + PART_SIZE + 8000, BASE + PART_SIZE - 30, BASE + 3 * PART_SIZE, BASE + PIECE_SIZE - 64):
+        assert read(commit, address, 64) == expected(address, 64)
+    damaged = bytearray(repo.show(commit, "proc/4242/memory/7f1234800000/00000000.key1"))
+    damaged[-1] ^= 1
+    forged = _replaced(repo, commit, ("proc", "4242", "memory", "7f1234800000", "00000000.key1"), bytes(damaged))
+    assert read(forged, BASE + 38, 64) == expected(BASE + 38, 64)
+    for address in (BASE + PART_SIZE, BASE + PART_SIZE + 8190):
+        with pytest.raises(DamagedImage):
+            read(forged, address, 64)
+    memory = repo.load(forged).processes[0].memory
+    assert memory is not None
+    assert memory.read(BASE, 8) == expected(BASE, 8)
+    with pytest.raises(DamagedImage):  # what is read again is read as a whole
+        memory.read(BASE, 8)

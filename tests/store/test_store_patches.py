@@ -35,7 +35,7 @@ def moved(repo: Repository) -> Captures:
 
 
 def _names(repo: Repository, commit: str) -> list[str]:
-    return repo.show(commit, "proc/4242/memory/7f1234400000").decode().split()
+    return repo.show(commit, "proc/4242/memory/7f1234800000").decode().split()
 
 
 def test_content_that_moves_costs_little(repo: Repository, moved: Captures, git: Callable[..., str]) -> None:
@@ -44,7 +44,7 @@ def test_content_that_moves_costs_little(repo: Repository, moved: Captures, git:
     assert patches
     commit = next(commit for commit, _ in moved if _names(repo, commit)[-1].endswith(".patch"))
     name = _names(repo, commit)[-1]
-    assert len(repo.show(commit, f"proc/4242/memory/7f1234400000/{name}")) < SIZE // 10
+    assert len(repo.show(commit, f"proc/4242/memory/7f1234800000/{name}")) < SIZE // 10
     for commit, pages in moved:
         assert own_pages(repo.load(commit)) == pages
     repo.close()  # while packs are consolidated, git fsck misses those that go
@@ -90,7 +90,7 @@ def test_another_writer_goes_on(repo: Repository, moved: Captures) -> None:
 def test_a_flipped_bit_in_a_patch_is_noticed(repo: Repository, moved: Captures) -> None:
     """Wherever it is: the frame, the hashes or the index; the piece is never another one."""
     commit = next(commit for commit, _ in moved if _names(repo, commit)[-1].endswith(".patch"))
-    blobs = [bytearray(repo.show(commit, f"proc/4242/memory/7f1234400000/{name}")) for name in _names(repo, commit)]
+    blobs = [bytearray(repo.show(commit, f"proc/4242/memory/7f1234800000/{name}")) for name in _names(repo, commit)]
     good = chain.rebuild(deltas := parse_all(blobs, "test"), chain.check_state(deltas, "test"), "test")
     noticed = 0
     for place in range(0, len(blobs[-1]), max(1, len(blobs[-1]) // 150)):

@@ -17,7 +17,7 @@ from vcsimg.image.pages import PieceChange
 from vcsimg.image.records import Record
 from vcsimg.image.region import Region, RegionMap
 from vcsimg.image.snapshot import FileContent, MappedFile
-from vcsimg.image.units import PAGE_SIZE, PIECE_SIZE
+from vcsimg.image.units import PAGE_SIZE, PIECE_SHIFT, PIECE_SIZE
 from vcsimg.store import Repository, branch_name
 
 writes = st.lists(
@@ -61,7 +61,7 @@ def test_a_long_history_stays_readable_and_its_chains_short(repo: Repository) ->
     for commit, pages in rng.sample(captures, 20):
         assert own_pages(repo.load(commit)) == pages
     for commit, _ in captures:
-        for piece in ("7f1234400000", "7f1234600000"):
+        for piece in ("7f1234800000", "7f1235000000"):
             assert len(repo.show(commit, f"proc/4242/memory/{piece}").splitlines()) < 90
 
 
@@ -84,7 +84,7 @@ def test_unchanged_text_and_pieces_are_not_written_again(repo: Repository, git) 
     model.write(BASE + 100, b"z")
     two = model.capture(repo)
     changed = git("diff", "--name-only", one, two).split()
-    assert changed == ["proc/4242/memory/7f1234400000/00000001.xor", "proc/4242/threads/4242"]
+    assert changed == ["proc/4242/memory/7f1234800000/00000001.xor", "proc/4242/threads/4242"]
     assert list(repo.changed_pieces(one, two, 4242)) == [BASE // PIECE_SIZE]
 
 
@@ -245,7 +245,7 @@ def test_two_writers_of_one_branch(repo: Repository) -> None:
 def test_a_piece_named_twice_is_a_mistake_of_the_capturer(repo: Repository) -> None:
     model = Model()
     snapshot = model.snapshot()
-    change = PieceChange(BASE >> 21, np.array([0], np.uint16), np.ones((1, PAGE_SIZE), np.uint8), np.array([True]))
+    change = PieceChange(BASE >> PIECE_SHIFT, np.array([0], np.uint16), np.ones((1, PAGE_SIZE), np.uint8), np.array([True]))
     snapshot = replace(snapshot, processes=(replace(snapshot.processes[0], changes=[change, change]),))
     with pytest.raises(ValueError, match="twice"):
         repo.commit(snapshot, branch="a", parents=[])

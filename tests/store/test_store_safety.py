@@ -28,6 +28,7 @@ from vcsimg.errors import (
     RepositoryReadOnly,
     StoreError,
 )
+from vcsimg.image.units import PIECE_SIZE
 from vcsimg.store import Repository, leftovers
 from vcsimg.store.layout import FORMAT
 from vcsimg.store.objects import BLOB, COMMIT, TREE, Entry, format_commit, format_tree
@@ -312,7 +313,7 @@ def test_damage_is_named_by_capture_process_region_and_page(repo: Repository, gi
     model = Model()
     model.write(BASE + 4096, b"x")
     commit = model.capture(repo)
-    blob = bytearray(repo.show(commit, "proc/4242/memory/7f1234400000/00000000.key"))
+    blob = bytearray(repo.show(commit, "proc/4242/memory/7f1234800000/00000000.key0"))
     blob[34] ^= 1  # the page's hash
     with pytest.raises(DamagedImage) as caught:
         own_pages(repo.load(_forged(repo, commit, bytes(blob))))
@@ -322,7 +323,7 @@ def test_damage_is_named_by_capture_process_region_and_page(repo: Repository, gi
 
 def _forged(repo: Repository, commit: str, blob: bytes) -> str:
     """A copy of a capture whose only piece has another keyframe."""
-    return _replaced(repo, commit, ("proc", "4242", "memory", "7f1234400000", "00000000.key"), blob)
+    return _replaced(repo, commit, ("proc", "4242", "memory", "7f1234800000", "00000000.key0"), blob)
 
 
 def _replaced(repo: Repository, commit: str, path: tuple[str, ...], data: bytes | None) -> str:
@@ -375,15 +376,18 @@ MEMORY = ("proc", "4242", "memory")
         (("proc", "4242", "threads", "4242"), b"xsave-size bytes=99999999999\n"),
         (("proc", "4242", "threads", "4242"), b"xsave-size bytes=64\nxsave offset=60 data=0000000000\n"),
         (("proc", "4242", "mapped"), b"file device=1:1 inode=1 size=1 sha256=zz path=a\n"),
-        ((*MEMORY, "7f12", "3", "4", "5", "00000000.key"), b""),
-        ((*MEMORY, "7f12", "3", "4", "x"), b""),
-        ((*MEMORY, "07f12", "3", "4", "4", "00000000.key"), b""),
-        ((*MEMORY, "7f1234400000", "00000001.key"), b""),
-        ((*MEMORY, "7f1234400000", "00000001.xor"), b""),
-        ((*MEMORY, "7f1234400000", "00000001.patch"), b""),
-        ((*MEMORY, "7f1234400000", "name"), b""),
-        ((*MEMORY, "7f1234400000", "00000000.key"), b""),
-        ((*MEMORY, "7f1234400000", "00000000.key"), None),
+        ((*MEMORY, "7f12", "3", "44", "00000000.key0"), b""),
+        ((*MEMORY, "7f12", "3", "x"), b""),
+        ((*MEMORY, "07f12", "3", "48", "00000000.key0"), b""),
+        ((*MEMORY, "7f1234800000", "00000001.key0"), b""),
+        ((*MEMORY, "7f1234800000", "00000001.xor"), b""),
+        ((*MEMORY, "7f1234800000", "00000001.patch"), b""),
+        ((*MEMORY, "7f1234800000", "name"), b""),
+        ((*MEMORY, "7f1234800000", "00000000.key0"), b""),
+        ((*MEMORY, "7f1234800000", "00000000.key0"), None),
+        ((*MEMORY, "7f1234800000", "00000000.key1"), None),
+        ((*MEMORY, "7f1234800000", "00000000.key"), b""),
+        ((*MEMORY, "7f1234800000", "00000000.key4"), b""),
     ],
 )
 def test_hostile_trees_are_refused(repo: Repository, path: tuple[str, ...], data: bytes | None) -> None:
@@ -408,9 +412,9 @@ def test_a_newer_format_is_called_newer(repo: Repository) -> None:
 def test_a_blob_of_another_piece_is_refused(repo: Repository) -> None:
     model = Model()
     model.write(BASE, b"x")
-    model.write(BASE + 4096 * 600, b"y")
+    model.write(BASE + PIECE_SIZE, b"y")
     commit = model.capture(repo)
-    other = repo.show(commit, "proc/4242/memory/7f1234600000/00000000.key")
+    other = repo.show(commit, "proc/4242/memory/7f1235000000/00000000.key0")
     with pytest.raises(HostileImage):
         own_pages(repo.load(_forged(repo, commit, other)))
 
@@ -447,7 +451,7 @@ def test_a_writer_notices_damage_before_it_builds_on_it(repo: Repository) -> Non
     model = Model()
     model.write(BASE, b"x")
     commit = model.capture(repo)
-    blob = bytearray(repo.show(commit, "proc/4242/memory/7f1234400000/00000000.key"))
+    blob = bytearray(repo.show(commit, "proc/4242/memory/7f1234800000/00000000.key0"))
     blob[34] ^= 1  # the page's hash
     forged = _forged(repo, commit, bytes(blob))
     model.tip = forged

@@ -164,8 +164,8 @@ def test_fsck_of_a_whole_repository(repo: Repository) -> None:
 
 def _break_page(repo: Repository, commit: str) -> None:
     """Flip a bit in the payload of the newest delta of a capture, inside its pack."""
-    names = repo.show(commit, "proc/4242/memory/7f1234400000").decode().split()
-    blob = repo.show(commit, f"proc/4242/memory/7f1234400000/{names[-1]}")
+    names = repo.show(commit, "proc/4242/memory/7f1234800000").decode().split()
+    blob = repo.show(commit, f"proc/4242/memory/7f1234800000/{names[-1]}")
     for pack in packs(repo):
         data = pack.read_bytes()
         place = data.find(blob)

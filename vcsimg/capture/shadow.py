@@ -1,7 +1,7 @@
 """The last image's own pages, in a file without a name: the old content that deltas are made against.
 
 It lies in the page cache, not on our heap, and is gone with us, whatever ends us (O_TMPFILE). One slot of PIECE_SIZE
-a piece; which pages of a slot have own content is kept in memory, 512 flags a piece.
+a piece; which pages of a slot have own content is kept in memory, 2048 flags a piece.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Shadow:
         return self._own.keys()
 
     def own(self, number: int) -> Flags:
-        """Which pages of a known piece have own content, (512,). Not to be changed."""
+        """Which pages of a known piece have own content, (2048,). Not to be changed."""
         return self._own[number]
 
     def own_pages(self, ranges: Ranges) -> PageNumbers:

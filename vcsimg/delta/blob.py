@@ -11,14 +11,14 @@ import numpy as np
 
 from vcsimg.delta import codec
 from vcsimg.delta.codec import Places, Words
-from vcsimg.delta.units import PAGES, PIECE, Flags, Indexes, Rows, ShortHashes
+from vcsimg.delta.units import PAGE, PAGES, Flags, Indexes, Rows, ShortHashes
 from vcsimg.errors import DamagedImage, HostileImage, NewerFormat
 
 MAGIC = b"VXD"
 VERSION = 1
 _HEADER = struct.Struct("<3sBBBHQQQ")
 _SMALL = 16 << 10
-_PAGE_BITS = 0x1FF
+_PAGE_BITS = 0x7FF
 _NOT_BEFORE = 0x4000
 _NOT_AFTER = 0x8000
 
@@ -67,7 +67,7 @@ class Delta:
         return codec.unpack_patch(self.payload, old, where) if self.is_patch else old ^ self.rows(where)
 
     def apply_to(self, data: Rows, where: str, *, zeros: bool = False) -> None:
-        """Bring the contents of a piece (512, 4096) forward; `zeros`: those of an empty one. Raises DamagedImage, HostileImage."""
+        """Bring the contents of a piece (2048, 4096) forward; `zeros`: those of an empty one. Raises DamagedImage, HostileImage."""
         if self.is_patch:
             data[self.pages] = codec.unpack_patch(self.payload, data[self.pages], where)
         else:
@@ -80,16 +80,16 @@ class Delta:
 
 
 def apply_all(deltas: Sequence[Delta], data: Rows, where: str) -> None:
-    """Apply deltas in their order to the contents of an empty piece (512, 4096). Raises DamagedImage, HostileImage."""
+    """Apply deltas in their order to the contents of an empty piece (2048, 4096). Raises DamagedImage, HostileImage."""
     small: list[tuple[int, bytes | memoryview, Indexes]] = []
-    for place, delta in enumerate(deltas):
-        if delta.codec in (codec.WORDS, codec.LANES) and len(delta.payload) < _SMALL and place:
+    for delta in deltas:
+        if delta.has_words and len(delta.payload) < _SMALL and not delta.is_key:
             small.append((delta.codec, delta.payload, delta.pages))  # XORs can wait, and go together
             continue
         if small and delta.is_patch:
             codec.xor_small(small, data, where)
             small.clear()
-        delta.apply_to(data, where, zeros=place == 0)
+        delta.apply_to(data, where, zeros=delta.is_key)
     if small:
         codec.xor_small(small, data, where)
 
@@ -171,7 +171,7 @@ def _head(view: memoryview, where: str) -> _Head:
         raise HostileImage(where, "not a piece's keyframe or delta")
     if version != VERSION:
         raise NewerFormat(where, version, VERSION)
-    if not 0 < count <= PAGES or address % PIECE:
+    if not 0 < count <= PAGES or address % PAGE:
         raise HostileImage(where, f"{count} pages at {address:#x}")
     if len(view) < _HEADER.size + 2 * count:
         raise DamagedImage(where, f"cut off after {len(view)} bytes")

@@ -31,14 +31,14 @@ from vcsimg.errors import DamagedImage, HostileImage
 Words = npt.NDArray[np.uint64]
 """Words of 8 bytes: shape (n,)."""
 Places = npt.NDArray[np.intp]
-"""Numbers of words in a piece, 0 … 262,143: shape (n,)."""
+"""Numbers of words in a piece, 0 … 1,048,575: shape (n,)."""
 
 RAW = 0
 ZSTD = 1
 WORDS = 2
 LANES = 3
 PATCH = 4
-FEW_WORDS = 64
+FEW_WORDS = 256
 """So few are coded both ways, and kept decoded by who merges deltas."""
 DENSE = 0.6
 """If more of all words than this are used, a bitmap does not pay."""
@@ -239,7 +239,7 @@ def unpack(codec: int, payload: bytes | memoryview, pages: int, where: str) -> R
 
 
 def xor_into(codec: int, payload: bytes | memoryview, pages: Indexes, data: Rows, where: str, *, zeros: bool = False) -> None:
-    """XOR the pages (n,) that a payload stands for into data (512, 4096), C-contiguous. Raises HostileImage, DamagedImage.
+    """XOR the pages (n,) that a payload stands for into data (2048, 4096), C-contiguous. Raises HostileImage, DamagedImage.
 
     A delta of many pages and few words costs its words, not its pages. `zeros`: there is nothing in these pages yet.
     """

@@ -31,7 +31,7 @@ def fold(hashes: Hashes) -> int:
 class PieceState:
     """What is known of a piece's content without keeping it: which pages have own content, their short hashes, the state.
 
-    own (512,); hashes (512,), 0 where not own; digest: the XOR of the whole hashes.
+    own (2048,); hashes (2048,), 0 where not own; digest: the XOR of the whole hashes.
     """
 
     __slots__ = ("digest", "hashes", "own")

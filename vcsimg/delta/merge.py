@@ -91,12 +91,13 @@ def _all_words(deltas: Sequence[Delta | Words], where: str) -> list[Words] | Non
     return found
 
 
-def follow(deltas: Sequence[Delta | Words], where: str) -> tuple[Indexes, Flags, Flags, ShortHashes]:
-    """What deltas come to by their headers: pages (n,) that some name, had (n,) before the first, has (n,) and hashes (n,) after the last.
+def follow(deltas: Sequence[Delta | Words], where: str, *, keys: int = 0) -> tuple[Indexes, Flags, Flags, ShortHashes]:
+    """What deltas come to by their headers: pages (n,) that some name, had (n,) before the first, has (n,) and hashes (n,) after the last. The
+    first `keys` are keyframes of parts of the piece.
 
     Raises DamagedImage when they do not follow one another.
     """
-    if any(one.after != two.before for one, two in pairwise(deltas)):
+    if any(one.after != two.before for one, two in pairwise(deltas[keys:])):
         raise DamagedImage(where, "its deltas do not follow one another")
     if any(isinstance(delta, Words) for delta in deltas):
         heads = [

@@ -6,15 +6,16 @@ import numpy as np
 import numpy.typing as npt
 
 PAGE = 4096
-PAGES = 512
-PIECE = PAGE * PAGES
+PAGES = 2048
+PART = 512
+"""Pages of a part of a piece: it has a keyframe of its own."""
 
 Rows = npt.NDArray[np.uint8]
 """Page contents: shape (n, PAGE)."""
 Flags = npt.NDArray[np.bool_]
 """One flag a page: shape (n,)."""
 Indexes = npt.NDArray[np.uint16]
-"""Page numbers within a piece, ascending: shape (n,), each 0 … 511."""
+"""Page numbers within a piece, ascending: shape (n,), each 0 … 2047."""
 Hashes = npt.NDArray[np.uint64]
 """Page hashes: shape (n,)."""
 ShortHashes = npt.NDArray[np.uint32]

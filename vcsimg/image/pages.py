@@ -19,10 +19,13 @@ from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHI
 
 Bytes2D = npt.NDArray[np.uint8]
 """Page contents: shape (n, PAGE_SIZE)."""
+_GLANCE = 64 << 10
+"""Bytes. Who reads so few of a piece may want no more of it."""
+
 Flags = npt.NDArray[np.bool_]
 """One flag a page: shape (n,)."""
 Indexes = npt.NDArray[np.uint16]
-"""Page numbers within a piece, ascending: shape (n,), each 0 … 511."""
+"""Page numbers within a piece, ascending: shape (n,), each 0 … 2047."""
 
 
 def any_content(rows: Bytes2D) -> Flags:
@@ -39,7 +42,7 @@ def any_content(rows: Bytes2D) -> Flags:
 class Piece:
     """A whole piece. `data[i]` is zeros where `own[i]` is False.
 
-    Shapes: own (512,), data (512, 4096).
+    Shapes: own (2048,), data (2048, 4096).
     """
 
     own: Flags
@@ -76,6 +79,11 @@ class PieceSource(Protocol):
     def piece(self, number: int) -> Piece | None:
         """A piece, or None when no page of it has own content. Raises DamagedImage."""
 
+    def pages(self, number: int, first: int, last: int) -> Piece | None:
+        """Pages [first, last) of a piece alone: own (n,), data (n, 4096); None when no page of the piece has own content. Raises DamagedImage."""
+        piece = self.piece(number)
+        return Piece(piece.own[first:last], piece.data[first:last]) if piece is not None else None
+
 
 class FileSource(Protocol):
     """Contents of mapped files by sha256 (hexadecimal)."""
@@ -94,7 +102,7 @@ class Memory(Protocol):
         """Bytes [address, address + length). Raises AccessError, naming how much could be read, if any of it has no content."""
 
 
-class DictPieces:
+class DictPieces(PieceSource):
     """Pieces from a dictionary."""
 
     def __init__(self, pieces: Mapping[int, Piece]) -> None:
@@ -133,7 +141,7 @@ class ImageMemory:
         files: FileSource,
         unreadable: frozenset[int] = frozenset(),
         *,
-        cached_pieces: int = 8,
+        cached_pieces: int = 4,
     ) -> None:
         self.regions = regions
         self.pieces = pieces
@@ -142,6 +150,8 @@ class ImageMemory:
         self.unreadable = unreadable
         self._cached = cached_pieces
         self._cache: dict[int, Piece | None] = {}
+        self._glanced: int | None = None
+        """The piece of which only some pages were read, last."""
 
     def read(self, address: int, length: int) -> bytes:
         out = bytearray(length)
@@ -202,9 +212,17 @@ class ImageMemory:
             del self._cache[next(iter(self._cache))]
         return piece
 
-    def _fill_piece(self, region: Region, number: int, start: int, end: int, buffer: memoryview) -> int:
-        piece = self._piece(number)
+    def _read(self, number: int, start: int, end: int) -> tuple[Piece | None, int]:
+        """A piece, or of one that is read for the first time in small the pages of [start, end) alone; and the address that it begins at."""
         base = number << PIECE_SHIFT
+        if end - start > _GLANCE or number in self._cache or number == self._glanced:
+            return self._piece(number), base
+        self._glanced = number
+        first, last = (start - base) >> PAGE_SHIFT, (end - base + PAGE_SIZE - 1) >> PAGE_SHIFT
+        return self.pieces.pages(number, first, last), base + (first << PAGE_SHIFT)
+
+    def _fill_piece(self, region: Region, number: int, start: int, end: int, buffer: memoryview) -> int:
+        piece, base = self._read(number, start, end)
         sha256 = self.backing_of(region)
         if sha256 is None:
             if piece is not None:

@@ -7,8 +7,8 @@ from typing import NewType
 
 PAGE_SIZE = 4096
 PAGE_SHIFT = 12
-PIECE_SIZE = 2 << 20
-PIECE_SHIFT = 21
+PIECE_SIZE = 8 << 20
+PIECE_SHIFT = 23
 PAGES_PER_PIECE = PIECE_SIZE // PAGE_SIZE
 
 RemoteAddress = NewType("RemoteAddress", int)

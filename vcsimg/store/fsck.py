@@ -12,19 +12,21 @@ from pathlib import Path
 import pygit2
 
 from vcsimg.errors import ImageError, KeyMissing, StoreError
-from vcsimg.image.pages import ImageMemory, Piece
+from vcsimg.image.pages import ImageMemory
 from vcsimg.image.snapshot import CaptureFacts, Process, Snapshot
+from vcsimg.image.units import PIECE_SHIFT
 from vcsimg.image.versions import contents, reader
 from vcsimg.store import chain as chains
 from vcsimg.store import gitcommand, remotes
-from vcsimg.store.layout import file_path
+from vcsimg.store.differing import differing
+from vcsimg.store.layout import file_path, is_key
 from vcsimg.store.load import Loader
 from vcsimg.store.objects import Entry, Objects, Oid
 from vcsimg.store.rewrite import oldest_first
-from vcsimg.store.source import CHUNK, StoredFiles, StoredPieces, Trees, differing
+from vcsimg.store.source import CHUNK, Held, StoredFiles, StoredPieces, Trees
 from vcsimg.store.stepping import apply
 
-_HELD = 128
+_HELD = 32
 _TRIES = 5
 _CAPTURE = re.compile(r"capture [0-9a-f]{12} ")
 Progress = Callable[[int, int], None]
@@ -58,13 +60,6 @@ class Report:
         return not self.findings
 
 
-@dataclass(slots=True)
-class _Held:
-    links: list[chains.Link]
-    piece: Piece
-    state: int
-
-
 Bad = dict[tuple[int, int], str]
 """What is wrong with the pieces of a capture, by process and piece."""
 
@@ -78,7 +73,7 @@ class Checker:
         self._repo = repo
         self._path = path
         self._objects = Objects(repo, strict=True)
-        self._held: OrderedDict[tuple[int, int], _Held] = OrderedDict()
+        self._held: OrderedDict[tuple[int, int], Held] = OrderedDict()
         self._files: dict[Oid, str | None] = {}
         self._bad: dict[str, Bad] = {}
         self._said: set[str] = set()
@@ -156,18 +151,17 @@ class Checker:
         number = key[1]
         links = stored.links(number)
         held = self._held.pop(key, None)
-        if not links:
-            return
-        where = stored.where(number)
-        if held is not None and len(links) > len(held.links) and links[: len(held.links)] == held.links:
-            for link in links[len(held.links) :]:
-                delta = chains.read_delta(self._objects, link, number, where)
+        known = len(held.links) if held is not None else 0
+        if held is not None and links[:known] == held.links and len(links) > known and not is_key(links[known].kind):
+            where = stored.where(number)
+            for link in links[known:]:
+                delta = chains.read_delta(self._objects, link, number << PIECE_SHIFT, where)
                 held.state = apply(held.piece, held.state, delta, where, forward=True)
             held.links = links
         else:
-            piece = stored.piece(number)
-            assert piece is not None
-            held = _Held(links, piece, chains.read_delta(self._objects, links[-1], number, where).after)
+            held = stored.held(number)
+        if held is None or not held.links:
+            return
         self._held[key] = held
         if len(self._held) > _HELD:
             self._held.popitem(last=False)

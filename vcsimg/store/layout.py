@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from itertools import takewhile
 
 from vcsimg.image.units import PIECE_SHIFT
 
-FORMAT = 3
+FORMAT = 4
 FORMAT_TEXT = f"vcsimg {FORMAT}\n".encode()
 
 NOT_SECTIONS = frozenset({"map", "mapped", "threads", "memory", "unreadable"})
@@ -15,14 +17,14 @@ NOT_SECTIONS = frozenset({"map", "mapped", "threads", "memory", "unreadable"})
 _FLAT = re.compile(r"(?:[0-9a-f]{12}|[1-9a-f][0-9a-f]{12,15})\Z")
 _HIGH = re.compile(r"(?:0|[1-9a-f][0-9a-f]{0,7})\Z")
 _DIGIT = re.compile(r"[0-9a-f]\Z")
-_EVEN = re.compile(r"[02468ace]\Z")
-_BLOB = re.compile(r"([0-9a-f]{8})\.(key|xor|patch)\Z")
+_LAST = re.compile(r"[0-9a-f][08]\Z")
+_BLOB = re.compile(r"([0-9a-f]{8})\.(key[0-3]?|xor|patch)\Z")
 _SECTION = re.compile(r"[a-z][a-z0-9_-]*\Z")
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}\Z")
 
 FEW_PIECES = 64
 """Of a process with so many, all directories stand side by side."""
-FLAT, DEEP = 1, 4
+FLAT, DEEP = 1, 3
 """Names from memory/ down to a piece's directory, of few pieces and of many."""
 
 
@@ -31,7 +33,7 @@ def piece_path(number: int, depth: int) -> tuple[str, ...]:
     address = number << PIECE_SHIFT
     if depth == FLAT:
         return (f"{address:012x}",)
-    return (f"{address >> 32:x}", f"{address >> 28 & 15:x}", f"{address >> 24 & 15:x}", f"{address >> 20 & 15:x}")
+    return (f"{address >> 32:x}", f"{address >> 28 & 15:x}", f"{address >> 20 & 255:02x}")
 
 
 def piece_number(names: tuple[str, ...]) -> int | None:
@@ -39,15 +41,24 @@ def piece_number(names: tuple[str, ...]) -> int | None:
     if len(names) == FLAT:
         number, rest = divmod(int(names[0], 16), 1 << PIECE_SHIFT) if _FLAT.match(names[0]) else (0, 1)
         return number if not rest else None
-    if len(names) != DEEP or not _HIGH.match(names[0]):
+    if len(names) != DEEP or not _HIGH.match(names[0]) or not _DIGIT.match(names[1]) or not _LAST.match(names[2]):
         return None
-    if not all(_DIGIT.match(name) for name in names[1:]) or not _EVEN.match(names[3]):
-        return None
-    return int(names[0] + names[1] + names[2] + names[3], 16) >> (PIECE_SHIFT - 20)
+    return int("".join(names), 16) >> (PIECE_SHIFT - 20)
 
 
-KEY, XOR, PATCH = "key", "xor", "patch"
-"""What a blob of a chain is: the content itself, or what leads to it, both ways or forward only."""
+KEYS = ("key0", "key1", "key2", "key3")
+XOR, PATCH = "xor", "patch"
+"""What a blob of a chain is: the content of a part of the piece, or what leads from one content to another, both ways or forward only."""
+
+
+def is_key(kind: str) -> bool:
+    """Whether such a blob is a keyframe."""
+    return kind.startswith("key")
+
+
+def keyframes(kinds: Iterable[str]) -> int:
+    """How many links of a chain, of these kinds in their order, are its keyframes: the first ones."""
+    return sum(1 for _ in takewhile(is_key, kinds))
 
 
 def blob_name(version: int, kind: str) -> str:

@@ -13,10 +13,19 @@ from vcsimg.image.snapshot import CaptureFacts, Process, Section, Snapshot
 from vcsimg.store import text
 from vcsimg.store.layout import FORMAT, is_section, parse_id
 from vcsimg.store.objects import BLOB, Entry, Objects, Oid
+from vcsimg.store.older import OldPieces, is_old
 from vcsimg.store.source import StoredFiles, StoredPieces, Trees
 
 _FORMAT = re.compile(rb"vcsimg ([1-9][0-9]{0,8})\n\Z")
 _MAP_NAME = re.compile(r"[0-9a-f]{12,16}\Z")
+
+
+def stored_pieces(objects: Objects, memory: Entry | None, regions: RegionMap, where: str) -> StoredPieces:
+    """The pieces in a process's directory of memory (None: there is none), of whatever format. Raises HostileImage."""
+    if memory is not None and not memory.is_tree:
+        raise HostileImage(where, "its memory is no directory")
+    made = OldPieces if memory is not None and is_old(objects, memory, where) else StoredPieces
+    return made(objects, memory.oid if memory else None, regions, where)
 
 
 class Loader:
@@ -62,9 +71,7 @@ class Loader:
     def pieces(self, pid: int, regions: RegionMap) -> StoredPieces:
         """The memory of a process."""
         memory = self._trees.find(("proc", str(pid), "memory"))
-        if memory is not None and not memory.is_tree:
-            raise HostileImage(f"{self._where} process {pid}", "its memory is no directory")
-        return StoredPieces(self._objects, memory.oid if memory else None, regions, f"{self._where} process {pid}")
+        return stored_pieces(self._objects, memory, regions, f"{self._where} process {pid}")
 
     def _process(
         self, pid: int, parent: int, name: str, files: StoredFiles, source: Callable[[int, StoredPieces], PieceSource] | None

@@ -9,20 +9,21 @@ from typing import cast
 import numpy as np
 
 from vcsimg.delta import Delta, PieceState, StateMismatch, encode, merge
-from vcsimg.delta.encode import keyframe
+from vcsimg.delta.encode import keyframes
 from vcsimg.delta.merge import Words, few_words_of
 from vcsimg.delta.together import Change, encode_together
+from vcsimg.delta.units import PART
 from vcsimg.errors import DamagedImage
 from vcsimg.image.pages import Bytes2D, Flags, Indexes, PieceChange
 from vcsimg.image.region import RegionMap
 from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHIFT, PIECE_SIZE
 from vcsimg.store import chain as chains
-from vcsimg.store.layout import KEY, PATCH, XOR, blob_name
+from vcsimg.store.layout import KEYS, PATCH, XOR, blob_name
 from vcsimg.store.objects import BLOB, Objects, Oid, object_id
 from vcsimg.store.pack import PackEntry, pack_entry
 from vcsimg.store.policy import Merge, Rebase, Weighed, plan, rest
 
-_SMALL_DELTA = 512
+_SMALL_DELTA = 2048
 _ALL = np.arange(PAGES_PER_PIECE, dtype=np.uint16)
 
 
@@ -61,7 +62,7 @@ class Encoded:
 
 
 def mapped_pages(regions: RegionMap, number: int) -> Flags | None:
-    """Which pages of a piece lie in a region: (512,), or None when all do."""
+    """Which pages of a piece lie in a region: (2048,), or None when all do."""
     start = number << PIECE_SHIFT
     flags = np.zeros(PAGES_PER_PIECE, bool)
     for region in regions.overlapping(start, start + PIECE_SIZE):
@@ -88,7 +89,7 @@ class Encoder:
     def load(self, number: int, links: list[chains.Link]) -> Chain:
         """What is to be remembered of a chain in the repository. Raises DamagedImage, HostileImage."""
         where = self._at(number)
-        deltas = [chains.read_delta(self._objects, link, number, where, verify=True) for link in links]
+        deltas = [chains.read_delta(self._objects, link, number << PIECE_SHIFT, where, verify=True) for link in links]
         weighed = [
             Weighed(link.version, link.kind, link.oid, len(delta.payload) + 6 * len(delta.pages) + 32, *_counted(delta))
             for link, delta in zip(links, deltas, strict=True)
@@ -113,15 +114,15 @@ class Encoder:
             pages, new, own, old, had = self._widened(pages, new, own, stray)
         if not len(pages):
             return Encoded(pages)
-        delta = None
         if not chain.links:
-            delta = encode(number << PIECE_SHIFT, pages, None, np.zeros(len(pages), bool), new, own, chain.state, quick=quick)
-        elif old is not None and had is not None:
+            return self._begun(chain, number, pages[own], new if own.all() else new[own], quick=quick)
+        delta = None
+        if old is not None and had is not None:
             try:
                 delta = encode(number << PIECE_SHIFT, pages, old, had, new, own, chain.state, quick=quick)
             except StateMismatch:
                 old = None
-        if chain.links and (old is None or had is None):
+        if old is None or had is None:
             piece = chains.rebuild(self._deltas(chain.links, number), chain.state, self._at(number))
             delta = encode(number << PIECE_SHIFT, pages, piece.data[pages], piece.own[pages], new, own, chain.state, quick=quick)
         return self.appended(chain, number, delta, maintain=maintain) if delta is not None else Encoded(pages[:0])
@@ -152,7 +153,7 @@ class Encoder:
         return [next(found) if one else None for one in plain]
 
     def appended(self, chain: Chain, number: int, delta: Delta, *, maintain: bool) -> Encoded:
-        """A chain whose state a delta has led on, with that delta. `maintain`: as in encode(). Raises DamagedImage."""
+        """A chain whose state a delta has led on from other content, with that delta. `maintain`: as in encode(). Raises DamagedImage."""
         if chain.state.empty:
             chain.links.clear()
             chain.words.clear()
@@ -160,8 +161,14 @@ class Encoder:
         result = Encoded(delta.pages)
         if maintain:
             self._maintain(chain, number, result, delta)
-        version = chain.links[-1].version + 1 if chain.links else 0
-        self._append(chain, result, version, delta, key=not chain.links)
+        self._append(chain, result, chain.links[-1].version + 1, delta)
+        return result
+
+    def _begun(self, chain: Chain, number: int, pages: Indexes, rows: Bytes2D, *, quick: bool) -> Encoded:
+        """A new chain of pages (n,) with own content, rows (n, 4096)."""
+        result = Encoded(pages)
+        for key in keyframes(number << PIECE_SHIFT, pages, np.ascontiguousarray(rows), chain.state, quick=quick):
+            self._append(chain, result, 0, key)
         return result
 
     def _widened(self, pages: Indexes, new: Bytes2D, own: Flags, stray: Flags | None) -> tuple[Indexes, Bytes2D, Flags, None, None]:
@@ -196,7 +203,7 @@ class Encoder:
             del chain.links[due.first :]
             result.remove += [blob_name(link.version, link.kind) for link in run]
             if merged is not None:
-                self._append(chain, result, run[-1].version, merged, key=False)
+                self._append(chain, result, run[-1].version, merged)
             chain.links += tail
         elif isinstance(due, Rebase):
             deltas = self._deltas(chain.links, number)
@@ -208,7 +215,9 @@ class Encoder:
             result.remove += [blob_name(link.version, link.kind) for link in chain.links]
             chain.links.clear()
             chain.words.clear()
-            self._append(chain, result, version, keyframe(number << PIECE_SHIFT, before.own, piece.data, before), key=True)
+            pages = np.flatnonzero(before.own).astype(np.uint16)
+            for key in keyframes(number << PIECE_SHIFT, pages, piece.data[pages], before):
+                self._append(chain, result, version, key)
 
     def _merged_contents(self, links: list[Weighed], due: Merge, number: int) -> Delta | None:
         """A merge by what the run leads from and to, since patches do not compose."""
@@ -222,18 +231,20 @@ class Encoder:
             number << PIECE_SHIFT, pages, before.data[pages], before.own[pages], after.data[pages], after.own[pages], state
         )
 
-    def _append(self, chain: Chain, result: Encoded, version: int, delta: Delta, *, key: bool) -> None:
+    def _append(self, chain: Chain, result: Encoded, version: int, delta: Delta) -> None:
         plain = delta.bytes()
         data = self._objects.seal(plain)
-        kind = KEY if key else PATCH if delta.is_patch else XOR
-        if not key and (words := few_words_of(delta, plain)) is not None:
+        kind = KEYS[int(delta.pages[0]) // PART] if delta.is_key else PATCH if delta.is_patch else XOR
+        if not delta.is_key and (words := few_words_of(delta, plain)) is not None:
             chain.words[version] = words
         blob = NewBlob(blob_name(version, kind), object_id(BLOB, data), pack_entry(BLOB, data, stored=True))
         chain.links.append(Weighed(version, kind, blob.oid, len(data), *_counted(delta)))
         result.blobs.append(blob)
 
     def _delta(self, link: Weighed, number: int) -> Delta:
-        return chains.read_delta(self._objects, chains.Link(link.version, link.kind, link.oid), number, self._at(number))
+        return chains.read_delta(
+            self._objects, chains.Link(link.version, link.kind, link.oid), number << PIECE_SHIFT, self._at(number)
+        )
 
     def _deltas(self, links: list[Weighed], number: int) -> list[Delta]:
         return [self._delta(link, number) for link in links]

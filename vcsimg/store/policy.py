@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from vcsimg.image.units import PAGES_PER_PIECE
+from vcsimg.store.layout import keyframes
 from vcsimg.store.objects import Oid
 
 FAN = 16
 _UPPER_BITS = 3
 UPPER = 1 << _UPPER_BITS
 WIDE = 48
-_SMALL_DELTA = 2048
+_SMALL_DELTA = 4096
 _OUTWEIGH = 4
 _LEAST = 8 << 10
 
@@ -51,22 +53,24 @@ class Rebase:
 
 
 def plan(links: Sequence[Weighed], number: int) -> Merge | Rebase | None:
-    """What to do with a chain (keyframe first) before a delta is appended to it; None: nothing.
+    """What to do with a chain (keyframes first) before a delta is appended to it; None: nothing.
 
     `number` of the piece staggers the decision: pieces that change together are not all due at the same capture.
     """
-    if len(links) < 3:
+    keys = keyframes(link.kind for link in links)
+    if len(links) < keys + 2:
         return None
     stagger = _stagger(number)
     added = changed = 0
-    for link in links[1:]:
+    for link in links[keys:]:
         if link.fresh:
             added += link.size * link.fresh // link.pages
         changed += link.size
     changed -= added
-    if changed > max(_LEAST, (links[0].size + added) * _OUTWEIGH) * (1 + stagger / (4 * FAN)):
+    kept = sum(link.size for link in links[:keys]) + added
+    if changed > max(_LEAST, kept * _OUTWEIGH) * (1 + stagger / (4 * FAN)):
         return Rebase()
-    return _due(links, stagger)
+    return _due(links, keys, stagger)
 
 
 def rest(links: Sequence[Weighed], number: int) -> int:
@@ -84,14 +88,14 @@ def _stagger(number: int) -> int:
     return (number * 0x9E3779B1 >> 7) % FAN
 
 
-def _due(links: Sequence[Weighed], stagger: int) -> Merge | None:
+def _due(links: Sequence[Weighed], keys: int, stagger: int) -> Merge | None:
     """The youngest tier that is full. Tiers descend along the chain, so each is a run of links."""
     last = len(links)
-    while last > 1:
+    while last > keys:
         tier = _tier(links[last - 1].version - links[last - 2].version)
         bound = _bound(tier)
         first = last - 1
-        while first > 1 and links[first - 1].version - links[first - 2].version < bound:
+        while first > keys and links[first - 1].version - links[first - 2].version < bound:
             first -= 1
         if last - first >= _limit(links[first:last], UPPER if tier else FAN + stagger):
             return Merge(first, last)
@@ -101,7 +105,7 @@ def _due(links: Sequence[Weighed], stagger: int) -> Merge | None:
 
 def _limit(run: Sequence[Weighed], fan: int) -> int:
     size = sum(link.size for link in run) // len(run)
-    overlap = sum(link.pages for link in run) > 2 * 512
+    overlap = sum(link.pages for link in run) > 2 * PAGES_PER_PIECE
     return fan if size <= _SMALL_DELTA or overlap else WIDE
 
 

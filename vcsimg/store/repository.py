@@ -380,7 +380,7 @@ class Repository:
 
         Every piece that differs is among them; one that is, if its chain was re-based, may still hold the same bytes.
         """
-        from vcsimg.store.source import differing
+        from vcsimg.store.differing import differing
 
         one, two = self._opened.root(a), self._opened.root(b)
         yield from sorted(differing(self._opened.objects, one, two, pid, f"capture {a[:12]}"))
@@ -388,15 +388,9 @@ class Repository:
     def memory_id(self, rev: str, pid: int, numbers: Sequence[int]) -> Hashable:
         """Equal for two captures only if the map, the mapped files and these pieces of the process are the same in both; None if
         the capture does not have the process. Reads trees only. Raises UnknownRevision, DamagedImage, HostileImage."""
-        from vcsimg.store.source import Trees, find_piece
+        from vcsimg.store.differing import memory_id
 
-        trees = Trees(self._opened.objects, self._opened.root(rev), f"capture {rev[:12]}")
-        base = ("proc", str(pid))
-        if trees.find(base) is None:
-            return None
-        entries = [trees.find((*base, name)) for name in ("map", "mapped", "unreadable")]
-        entries += [find_piece(trees, (*base, "memory"), number) for number in numbers]
-        return tuple(entry and entry.oid for entry in entries)
+        return memory_id(self._opened.objects, self._opened.root(rev), pid, numbers, f"capture {rev[:12]}")
 
     def walker(self, rev: str) -> Walker:
         """An image in hand that steps from capture to capture, beginning at `rev`."""

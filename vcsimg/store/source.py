@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 from vcsimg.delta.codec import unpack_frame
+from vcsimg.delta.units import PART
 from vcsimg.errors import DamagedImage, HostileImage
 from vcsimg.image.pages import Piece
 from vcsimg.image.records import parse_records
@@ -14,7 +16,19 @@ from vcsimg.image.region import RegionMap
 from vcsimg.image.snapshot import FILE_PART
 from vcsimg.image.units import PAGE_SHIFT, PIECE_SHIFT, PIECE_SIZE
 from vcsimg.store import chain
-from vcsimg.store.layout import DEEP, FLAT, chunk_directory, chunk_name, file_path, part_name, piece_number, piece_path
+from vcsimg.store.layout import (
+    DEEP,
+    FLAT,
+    KEYS,
+    PATCH,
+    chunk_directory,
+    chunk_name,
+    file_path,
+    is_key,
+    part_name,
+    piece_number,
+    piece_path,
+)
 from vcsimg.store.objects import BLOB, Entry, Objects, Oid
 
 CHUNK = 2 << 20
@@ -48,33 +62,18 @@ class Trees:
         return entry
 
 
-def differing(objects: Objects, one: Oid, two: Oid, pid: int, where: str) -> Iterator[int]:
-    """Numbers of the pieces of a process whose chains differ between two trees, in no order. Reads trees only."""
-    path = f"proc/{pid}/memory"
-    ones: dict[int, Entry | None] = {}
-    twos: dict[int, Entry | None] = {}
-
-    def compare(names: tuple[str, ...], one: Entry | None, two: Entry | None) -> None:
-        if one == two:
-            return
-        number = piece_number(names)
-        if number is not None:
-            # The same chain may stand elsewhere in the other, if that has few pieces and this one has many.
-            ones[number] = one or ones.get(number)
-            twos[number] = two or twos.get(number)
-        elif len(names) < DEEP:
-            below = objects.tree(one.oid, where) if one is not None and one.is_tree else {}
-            others = objects.tree(two.oid, where) if two is not None and two.is_tree else {}
-            for name in below.keys() | others.keys():
-                compare((*names, name), below.get(name), others.get(name))
-
-    compare((), objects.find(one, path, where), objects.find(two, path, where))
-    yield from (number for number in ones if ones[number] != twos[number])
-
-
 def find_piece(trees: Trees, base: tuple[str, ...], number: int) -> Entry | None:
     """The directory of a piece, in a process's memory at `base`, or None."""
     return trees.find((*base, *piece_path(number, FLAT))) or trees.find((*base, *piece_path(number, DEEP)))
+
+
+@dataclass(slots=True)
+class Held:
+    """A piece in hand, its chain, and the state that this names for it."""
+
+    piece: Piece
+    links: list[chain.Link]
+    state: int
 
 
 class StoredPieces:
@@ -82,6 +81,9 @@ class StoredPieces:
 
     `root` is the tree proc/<pid>/memory; None when no page has own content. `where` names capture and process in errors.
     """
+
+    depth = DEEP
+    spelled = staticmethod(piece_number)
 
     def __init__(self, objects: Objects, root: Oid | None, regions: RegionMap, where: str) -> None:
         self._objects = objects
@@ -104,10 +106,10 @@ class StoredPieces:
             names = (*path, name)
             if not entry.is_tree:
                 raise HostileImage(f"{self._where} memory/{'/'.join(path)}", f"{name!r} does not belong here")
-            number = piece_number(names)
+            number = self.spelled(names)
             if number is not None:
                 yield number
-            elif len(names) < DEEP:
+            elif len(names) < self.depth:
                 yield from self._walk(names, entry.oid)
             else:
                 raise HostileImage(f"{self._where} memory/{'/'.join(names)}", "no address of a piece")
@@ -132,13 +134,39 @@ class StoredPieces:
 
     def piece(self, number: int) -> Piece | None:
         """A piece, every page verified; None when no page of it has own content. Raises DamagedImage, HostileImage."""
+        held = self.held(number)
+        return held.piece if held is not None else None
+
+    def held(self, number: int) -> Held | None:
+        """The same with its chain, along which it can be moved."""
         found = self.links(number)
         if not found:
             return None
         where = self.where(number)
-        deltas = chain.read_deltas(self._objects, found, number, where)
+        deltas = chain.read_deltas(self._objects, found, number << PIECE_SHIFT, where)
         try:
-            return chain.rebuild(deltas, chain.check_state(deltas, where), where)
+            state = chain.check_state(deltas, where)
+            return Held(chain.rebuild(deltas, state, where), found, state.digest)
+        except chain.DamagedPage as error:
+            raise DamagedImage(self.where(number, error.page), "its content is not what was captured") from None
+
+    def pages(self, number: int, first: int, last: int) -> Piece | None:
+        """Pages [first, last) of a piece, own (n,) and data (n, 4096), verified, without reading all of it; None when no page of the piece has own
+        content. Raises DamagedImage, HostileImage."""
+        found = self.links(number)
+        if not found:
+            return None
+        parts = KEYS[first // PART : (last - 1) // PART + 1]
+        kinds = {link.kind for link in found}
+        if PATCH in kinds or not kinds.issuperset(parts):
+            # A patch needs what it leads from; and whether a part is missing, or has no content, only the whole tells.
+            piece = self.piece(number)
+            return Piece(piece.own[first:last], piece.data[first:last]) if piece is not None else None
+        needed = [link for link in found if not is_key(link.kind) or link.kind in parts]
+        where = self.where(number)
+        deltas = chain.read_deltas(self._objects, needed, number << PIECE_SHIFT, where)
+        try:
+            return chain.rebuild_pages(deltas, first, last, where)
         except chain.DamagedPage as error:
             raise DamagedImage(self.where(number, error.page), "its content is not what was captured") from None
 

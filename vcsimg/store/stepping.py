@@ -11,24 +11,16 @@ from vcsimg.delta import Delta, page_hashes
 from vcsimg.delta.blob import xor_each
 from vcsimg.delta.hashes import fold, shortened
 from vcsimg.errors import DamagedImage, HostileImage
-from vcsimg.image.pages import Piece
+from vcsimg.image.pages import Piece, PieceSource
+from vcsimg.image.units import PIECE_SHIFT
 from vcsimg.store import chain as chains
-from vcsimg.store.layout import KEY, PATCH
+from vcsimg.store.layout import XOR, is_key
 from vcsimg.store.objects import Objects
-from vcsimg.store.source import StoredPieces
+from vcsimg.store.source import Held, StoredPieces
 
-_TOGETHER = 64
+_TOGETHER = 16
 """Pieces: their pages are still in the processor's cache when they are hashed again."""
 _SMALL = 4096
-
-
-@dataclass(slots=True)
-class Held:
-    """A piece in hand, its chain, and the state that this names for it."""
-
-    piece: Piece
-    links: list[chains.Link]
-    state: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +33,7 @@ class Step:
     forward: bool
 
 
-class HeldPieces:
+class HeldPieces(PieceSource):
     """The memory of one process, its pieces kept once they were asked for: a PieceSource that can move between captures."""
 
     def __init__(self, objects: Objects, stored: StoredPieces) -> None:
@@ -58,12 +50,12 @@ class HeldPieces:
         held = self._held.get(number)
         if held is not None:
             return held.piece
-        piece = self._stored.piece(number)
-        if piece is not None:
-            links = self._stored.links(number)
-            state = chains.read_delta(self._objects, links[-1], number, self._stored.where(number)).after
-            self._held[number] = Held(piece, links, state)
-        return piece
+        held = self._stored.held(number)
+        if held is None:
+            return None
+        if held.links:
+            self._held[number] = held
+        return held.piece
 
     def move(self, stored: StoredPieces, changed: Iterable[int]) -> tuple[int, int]:
         """Go to another capture, in which the chains of the pieces `changed` differ. Raises DamagedImage, HostileImage.
@@ -80,9 +72,9 @@ class HeldPieces:
                     continue
                 old, new = held.links, stored.links(number)
                 held.links = new
-                if len(new) == len(old) + 1 and new[:-1] == old:
+                if len(new) == len(old) + 1 and new[:-1] == old and not is_key(new[-1].kind):
                     single.append((number, held, new[-1], True))
-                elif len(old) == len(new) + 1 > 1 and old[:-1] == new and old[-1].kind != PATCH:
+                elif len(old) == len(new) + 1 > 1 and old[:-1] == new and old[-1].kind == XOR:
                     single.append((number, held, old[-1], False))
                 else:
                     deltas = self._way(old, new, number, held.state)
@@ -108,23 +100,28 @@ class HeldPieces:
 
     def _way(self, old: list[chains.Link], new: list[chains.Link], number: int, state: int) -> list[tuple[Delta, bool]] | None:
         """The deltas that lead from one chain's content to another's, and whether forward; None when there are none at hand."""
-        where = self._stored.where(number)
-        if len(new) > len(old) and new[: len(old)] == old:
-            return [(chains.read_delta(self._objects, link, number, where), True) for link in new[len(old) :]]
+        where, address = self._stored.where(number), number << PIECE_SHIFT
+        if len(new) > len(old) and new[: len(old)] == old and not is_key(new[len(old)].kind):
+            return [(chains.read_delta(self._objects, link, address, where), True) for link in new[len(old) :]]
         if len(old) > len(new) > 0 and old[: len(new)] == new:
             back = old[len(new) :]
-            if any(link.kind == PATCH for link in back):
+            if any(link.kind != XOR for link in back):
                 return None
-            return [(chains.read_delta(self._objects, link, number, where), False) for link in reversed(back)]
+            return [(chains.read_delta(self._objects, link, address, where), False) for link in reversed(back)]
         if not new:
             return None
         # One of the chains was merged or re-based: the newest delta of the later one still leads between neighbours.
-        last = chains.read_delta(self._objects, new[-1], number, where)
-        if new[-1].kind != KEY and last.before == state:
-            return [(last, True)]
-        ours = chains.read_delta(self._objects, old[-1], number, where)
-        if old[-1].kind != KEY and not ours.is_patch and ours.before == last.after:
-            return [(ours, False)]
+        if not is_key(new[-1].kind):
+            last = chains.read_delta(self._objects, new[-1], address, where)
+            if last.before == state:
+                return [(last, True)]
+            then = last.after
+        else:
+            then = chains.check_state(chains.read_deltas(self._objects, new, address, where), where).digest
+        if old[-1].kind == XOR:
+            ours = chains.read_delta(self._objects, old[-1], address, where)
+            if ours.before == then:
+                return [(ours, False)]
         return None
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from vcsimg.image.pages import PieceSource
 from vcsimg.image.snapshot import Snapshot
+from vcsimg.store.differing import differing
 from vcsimg.store.opened import Opened
-from vcsimg.store.source import StoredPieces, differing
+from vcsimg.store.source import StoredPieces
 from vcsimg.store.stepping import HeldPieces
 
 Load = Callable[[str, Callable[[int, StoredPieces], PieceSource]], Snapshot]

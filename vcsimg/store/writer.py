@@ -25,10 +25,12 @@ from vcsimg.store import chain as chains
 from vcsimg.store import text
 from vcsimg.store.files import FileWriter
 from vcsimg.store.layout import DEEP, FEW_PIECES, FLAT, FORMAT_TEXT, file_path, is_section, piece_number, piece_path
-from vcsimg.store.load import Loader
+from vcsimg.store.load import Loader, stored_pieces
 from vcsimg.store.objects import BLOB, TREE, Entry, Objects, Oid, object_id
+from vcsimg.store.older import is_old
 from vcsimg.store.packseries import PackSeries
 from vcsimg.store.pieces import Chain, Encoded, Encoder
+from vcsimg.store.source import StoredPieces
 from vcsimg.store.tree import TreeEditor
 
 _IN_FLIGHT = 48 << 20
@@ -38,7 +40,7 @@ the first waits for Python's lock when it returns (20 µs)."""
 _TOGETHER = 2048
 """Pages of small changes that are encoded together."""
 _ALONE = 3
-_THOROUGH = 128
+_THOROUGH = 32
 _MAINTAIN_LEAST = 4
 _MAINTAIN_SHARE = 8
 _WORKERS = min(4, os.cpu_count() or 1)
@@ -196,9 +198,23 @@ class Writer:
 
     # Memory
 
+    def _renew(self, pid: int, regions: RegionMap, pack: PackSeries) -> None:
+        """Write the memory of a process, if the capture before has it in an older format, as it is now."""
+        base = ("proc", str(pid), "memory")
+        entry = self._tree.get(base)
+        if entry is None or not is_old(self._objects, entry, self._where):
+            return
+        stored = stored_pieces(self._objects, entry, regions, f"{self._where} process {pid}")
+        self._tree.remove(base)
+        encoder = Encoder(self._objects, regions, f"{self._where} process {pid}", whole=False)
+        for number, encoded in self._encoded(encoder, pid, _whole_pieces(stored), set(), first=True):
+            self._keep(pid, number, encoded, pack)
+
     def _memory(self, process: Process, pack: PackSeries, counts: Counts, *, whole: bool) -> None:
         pid = process.pid
         before = self._old_regions(pid)
+        if before is not None and pid not in self._regions:
+            self._renew(pid, before, pack)
         drafted = pid in self._drafted
         replaces = whole and before is not None and not drafted
         encoder = Encoder(self._objects, process.regions, f"{self._where} process {pid}", whole=replaces)
@@ -425,6 +441,14 @@ def _encoded_together(
             encoded = encoder.encode(chain, change, maintain=upkeep.is_due, quick=quick)
         yield change.number, upkeep.noted(encoded)
     small.clear()
+
+
+def _whole_pieces(stored: StoredPieces) -> Iterator[PieceChange]:
+    for number in stored.numbers():
+        piece = stored.piece(number)
+        if piece is not None:
+            pages = np.flatnonzero(piece.own).astype(np.uint16)
+            yield PieceChange(number, pages, piece.data[pages], np.ones(len(pages), bool))
 
 
 def _touched(before: RegionMap, after: RegionMap) -> set[int]:

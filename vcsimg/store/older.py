@@ -1,0 +1,109 @@
+"""Captures of formats 1 to 3. Their pieces are of 2 MiB, parts of what a piece is now, each with one keyframe and a chain of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from vcsimg.delta.units import PART
+from vcsimg.errors import DamagedImage, HostileImage
+from vcsimg.image.pages import Bytes2D, Flags, Piece
+from vcsimg.image.units import PIECE_SHIFT
+from vcsimg.store import chain as chains
+from vcsimg.store.objects import Entry, Objects
+from vcsimg.store.source import Held, StoredPieces, Trees
+
+_KEY = "key"
+_SHIFT = 21
+PART_BITS = PIECE_SHIFT - _SHIFT
+_PARTS = 1 << PART_BITS
+DEPTH = 4
+"""Names from memory/ down to a part's directory, of many."""
+_FLAT = re.compile(r"(?:[0-9a-f]{12}|[1-9a-f][0-9a-f]{12,15})\Z")
+_HIGH = re.compile(r"(?:0|[1-9a-f][0-9a-f]{0,7})\Z")
+_DIGIT = re.compile(r"[0-9a-f]\Z")
+_EVEN = re.compile(r"[02468ace]\Z")
+
+
+def is_old(objects: Objects, memory: Entry, where: str) -> bool:
+    """Whether a process's memory is of an older format. Reads trees only, of one piece."""
+    entry: Entry | None = memory
+    for _ in range(DEPTH + 1):
+        if entry is None or not entry.is_tree:
+            return False
+        entries = objects.tree(entry.oid, where)
+        if any(name.endswith(f".{_KEY}") for name in entries):
+            return True
+        entry = next(iter(entries.values()), None)
+    return False
+
+
+def part_number(names: tuple[str, ...]) -> int | None:
+    """The address of a piece, divided by 2 MiB, that a path below memory/ spells, or None."""
+    if len(names) == 1:
+        number, rest = divmod(int(names[0], 16), 1 << _SHIFT) if _FLAT.match(names[0]) else (0, 1)
+        return number if not rest else None
+    if len(names) != DEPTH or not _HIGH.match(names[0]) or not _EVEN.match(names[3]):
+        return None
+    return int("".join(names), 16) >> (_SHIFT - 20) if all(_DIGIT.match(name) for name in names[1:]) else None
+
+
+def find_parts(trees: Trees, base: tuple[str, ...], number: int) -> list[Entry | None]:
+    """The directories of the parts of a piece, in a process's memory at `base`."""
+    found = []
+    for part in range(number * _PARTS, (number + 1) * _PARTS):
+        address = part << _SHIFT
+        digits = (f"{address >> 28 & 15:x}", f"{address >> 24 & 15:x}", f"{address >> 20 & 15:x}")
+        found.append(trees.find((*base, f"{address:012x}")) or trees.find((*base, f"{address >> 32:x}", *digits)))
+    return found
+
+
+class OldPieces(StoredPieces):
+    """The memory of one process in such a capture. No delta leads from piece to piece: each is rebuilt."""
+
+    depth = DEPTH
+    spelled = staticmethod(part_number)
+
+    def numbers(self) -> Iterator[int]:
+        """Numbers of all pieces, ascending. Raises HostileImage, DamagedImage."""
+        return iter(sorted({number >> PART_BITS for number in super().numbers()}))
+
+    def links(self, number: int) -> list[chains.Link]:
+        """None: a piece has no chain of its own."""
+        return []
+
+    def held(self, number: int) -> Held | None:
+        """A piece, every page verified, without a chain; None when no page of it has own content. Raises DamagedImage, HostileImage."""
+        return self._composed(number, range(_PARTS))
+
+    def pages(self, number: int, first: int, last: int) -> Piece | None:
+        held = self._composed(number, range(first // PART, (last - 1) // PART + 1))
+        return Piece(held.piece.own[first:last], held.piece.data[first:last]) if held is not None else None
+
+    def _composed(self, number: int, parts: range) -> Held | None:
+        entries = find_parts(self._trees, (), number) if self._trees is not None else []
+        if not any(entries):
+            return None
+        piece = Piece.empty()
+        for part in parts:
+            entry = entries[part]
+            if entry is not None:
+                rows = slice(part * PART, (part + 1) * PART)
+                piece.own[rows], piece.data[rows] = self._part(number, part, entry)
+        return Held(piece, [], 0)
+
+    def _part(self, number: int, part: int, entry: Entry) -> tuple[Flags, Bytes2D]:
+        """own (512,) and data (512, 4096) of a part."""
+        assert self._trees is not None
+        where = self.where(number, part * PART)
+        if not entry.is_tree:
+            raise HostileImage(where, "its chain is no directory")
+        links = chains.links(self._trees.list(entry.oid), where, (_KEY,))
+        deltas = chains.read_deltas(self._objects, links, (number * _PARTS + part) << _SHIFT, where)
+        if any(int(delta.pages[-1]) >= PART for delta in deltas):
+            raise HostileImage(where, "its index names pages beyond its end")
+        try:
+            piece = chains.rebuild(deltas, chains.check_state(deltas, where), where)
+        except chains.DamagedPage as error:
+            raise DamagedImage(self.where(number, part * PART + error.page), "its content is not what was captured") from None
+        return piece.own[:PART], piece.data[:PART]
