@@ -94,8 +94,8 @@ class Recorder:
                 before = self._repository.bytes_written
                 parents = [base] if base else []
                 commit = self._repository.commit(snapshot, branch=self.branch, parents=parents, message=message or "", draft=draft)
+                wall = time.monotonic() - began
                 self._session.stored(commit)
-            wall = time.monotonic() - began
         return Recorded(
             commit=commit,
             branch=self.branch,
