@@ -289,13 +289,51 @@ def test_new_noise_is_no_patch(count: int) -> None:
     assert delta.codec == codec.RAW
 
 
+def test_content_moves_between_lines_that_stay() -> None:
+    """Where some lines of a page move and all others stay, only the first are coded; pages that do not change cost nothing."""
+    rng = np.random.default_rng(5)
+    old = rng.integers(0, 256, (300, PAGE), np.uint8)
+    new = old.copy()
+    new[::2, 640:1280] = np.roll(old[::2, 640:1280], 3, axis=1)
+    number, payload = codec.pack(old ^ new, old=old)
+    assert number == codec.LINES
+    assert len(payload) < 150 * 60
+    assert np.array_equal(codec.unpack_patch(number, payload, old, "test"), new)
+
+
+@pytest.mark.parametrize("pages", [[0], [299], list(range(0, 300, 7)), list(range(300))])
+def test_content_that_moved_from_page_to_page_is_found(pages: list[int]) -> None:
+    """Pages that hold what others held, in another order and elsewhere in the page; old content may be read-only and not contiguous."""
+    rng = np.random.default_rng(6)
+    both = rng.integers(0, 256, (2, 300, PAGE), np.uint8)
+    old, new = both[0], both[0].copy()
+    new[pages] = np.roll(old[pages[::-1]], 100, axis=1)
+    new[pages, :64] = 0
+    used = (old ^ new).reshape(-1).view(np.uint64) != 0
+    payload = codec._lines(old ^ new, old, used)
+    assert len(payload) < 100 * len(pages) + 200
+    spread = np.repeat(old, 2, axis=1)[:, ::2]
+    spread.flags.writeable = False
+    assert np.array_equal(codec.unpack_patch(codec.LINES, payload, spread, "test"), new)
+
+
+def test_patches_of_whole_pages_are_read() -> None:
+    """As former writers made them."""
+    rng = np.random.default_rng(7)
+    old = rng.integers(0, 256, (20, PAGE), np.uint8)
+    new = np.roll(old.reshape(-1), 5).reshape(old.shape)
+    payload = zstandard.ZstdCompressor(dict_data=codec._dictionary(old)).compress(new.tobytes())
+    assert len(payload) < new.nbytes // 4
+    assert np.array_equal(codec.unpack_patch(codec.PATCH, payload, old, "test"), new)
+
+
 @pytest.mark.parametrize("kind", ["cut", "longer", "bomb", "other dictionary", "claims"])
 def test_hostile_patches_are_refused(kind: str) -> None:
     """A frame that is broken, makes more or less than the pages, or claims to: refused before memory is taken."""
     old = np.zeros((2, PAGE), np.uint8)
     good = zstandard.ZstdCompressor(dict_data=codec._dictionary(old)).compress(bytes(2 * PAGE))
-    assert codec.unpack_patch(good, old, "test").shape == old.shape
-    payload = {
+    assert codec.unpack_patch(codec.PATCH, good, old, "test").shape == old.shape
+    frame = {
         "cut": good[:-1],
         "longer": good + b"x",
         "bomb": zstandard.compress(bytes(1 << 28)),
@@ -303,7 +341,27 @@ def test_hostile_patches_are_refused(kind: str) -> None:
         "claims": b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 1 << 40),
     }[kind]
     with pytest.raises(ImageError):
-        codec.unpack_patch(payload, old, "test")
+        codec.unpack_patch(codec.PATCH, frame, old, "test")
+    every = zstandard.compress(b"\xff" * 16)
+    assert codec.unpack_patch(codec.LINES, struct.pack("<I", len(every)) + every + good, old, "test").shape == old.shape
+    with pytest.raises(ImageError):
+        codec.unpack_patch(codec.LINES, struct.pack("<I", len(every)) + every + frame, old, "test")
+
+
+@pytest.mark.parametrize("bitmap", [b"", b"\xff" * 15, b"\xff" * 17, b"\0" * 16, b"\x80" + b"\0" * 15, bytes(1 << 28)])
+def test_hostile_lines_are_refused(bitmap: bytes) -> None:
+    """A bitmap that is too short or too long, names no line, or not as many as there are."""
+    old = np.zeros((2, PAGE), np.uint8)
+    packed = zstandard.compress(bitmap)
+    frame = zstandard.compress(bytes(2 * PAGE))
+    with pytest.raises(ImageError):
+        codec.unpack_patch(codec.LINES, struct.pack("<I", len(packed)) + packed + frame, old, "test")
+
+
+@pytest.mark.parametrize("payload", [b"", b"\0\0\0", bytes(4), b"\xff\xff\xff\xff", b"\xff\xff\xff\xff" + bytes(64)])
+def test_lines_that_are_cut_off_are_refused(payload: bytes) -> None:
+    with pytest.raises(ImageError):
+        codec.unpack_patch(codec.LINES, payload, np.zeros((2, PAGE), np.uint8), "test")
 
 
 def _blob(*, index: list[int], payload: bytes, codec: int = 1, hashes: int | None = None, count: int | None = None) -> bytes:
@@ -322,11 +380,11 @@ GOOD = zstandard.compress(bytes(PAGE))
         b"VXD\x01",
         b"XXX" + _blob(index=[0x4001], payload=GOOD)[3:],
         _blob(index=[], payload=b""),
-        _blob(index=[0x4001], payload=GOOD, count=2049),
+        _blob(index=[0x4001], payload=GOOD, count=PAGES + 1),
         _blob(index=[0x4001], payload=GOOD, count=2),
         _blob(index=[0x4002, 0x4001], payload=GOOD),
         _blob(index=[0x4001, 0x4001], payload=GOOD),
-        _blob(index=[0x0800], payload=GOOD),
+        _blob(index=[PAGES], payload=GOOD),
         _blob(index=[0xC001], payload=GOOD, hashes=0),
         _blob(index=[0x4001], payload=b"", hashes=0),
         _blob(index=[0x4001], payload=b"no frame"),

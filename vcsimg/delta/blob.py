@@ -51,7 +51,7 @@ class Delta:
     @property
     def is_patch(self) -> bool:
         """It leads forward only, from the contents before."""
-        return self.codec == codec.PATCH
+        return self.codec in (codec.PATCH, codec.LINES)
 
     @property
     def has_words(self) -> bool:
@@ -64,12 +64,12 @@ class Delta:
 
     def after_rows(self, old: Rows, where: str) -> Rows:
         """What it makes of the contents of its pages, both (n, 4096). Raises DamagedImage, HostileImage."""
-        return codec.unpack_patch(self.payload, old, where) if self.is_patch else old ^ self.rows(where)
+        return codec.unpack_patch(self.codec, self.payload, old, where) if self.is_patch else old ^ self.rows(where)
 
     def apply_to(self, data: Rows, where: str, *, zeros: bool = False) -> None:
         """Bring the contents of a piece (2048, 4096) forward; `zeros`: those of an empty one. Raises DamagedImage, HostileImage."""
         if self.is_patch:
-            data[self.pages] = codec.unpack_patch(self.payload, data[self.pages], where)
+            data[self.pages] = codec.unpack_patch(self.codec, self.payload, data[self.pages], where)
         else:
             codec.xor_into(self.codec, self.payload, self.pages, data, where, zeros=zeros)
 

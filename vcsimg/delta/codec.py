@@ -5,19 +5,23 @@
     2 WORDS   one zstd frame of: a bitmap, 64 bytes a page, of the 8-byte words that are not zero (the first word is the
               highest bit of the first byte), then those words
     3 LANES   the same, but the words' bytes lane by lane: the first byte of every word, then the second of every word, …
-    4 PATCH   not of the XOR: one zstd frame of the new contents, the old contents of the same pages, n·4096 bytes, being its dictionary
+    4 PATCH   not of the XOR: one zstd frame of the new contents, the old contents of the same pages, n·4096 bytes, being its dictionary;
+              read, no longer written
+    5 LINES   not of the XOR either: the size (32 bits) of a zstd frame, this frame, of a bitmap, 8 bytes a page, of the lines of 64 bytes
+              that change; then one of the new contents of these lines, their old contents being its dictionary
 
 Every frame has its content size in its header, no checksum (page hashes are better) and nothing behind it.
 
 An XOR of two versions is mostly zeros in scattered places, which cost zstd a few bytes each time it must skip them: a bitmap
 says it in less, and leaves less to compress. Lanes bring together what is alike in pointers, lengths and counters; text and
 floating-point numbers lose by them, so a sample decides. Where content moves about (the cells of a B-tree's page), an XOR sees noise in
-what a dictionary finds again: PATCH, which leads one way only, is for what the XOR does not make smaller. Measurements: docs/store.md,
-"Codecs".
+what a dictionary finds again: LINES, which leads one way only, is for what the XOR does not make smaller. Lines that stay as they were would only
+fill the dictionary's hash table. Measurements: docs/store.md, "Codecs".
 """
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Sequence
 
@@ -38,6 +42,7 @@ ZSTD = 1
 WORDS = 2
 LANES = 3
 PATCH = 4
+LINES = 5
 FEW_WORDS = 256
 """So few are coded both ways, and kept decoded by who merges deltas."""
 DENSE = 0.6
@@ -48,20 +53,27 @@ _GOOD = 3
 _BEST = 5
 _SMALL = 64 << 10
 _SAMPLE = 16 << 10
+_SAMPLES = 16
 _SHRINKS = 4
 _SHRINKS_SOME = 2
+_SHRINKS_MUCH = 32
 _CLEARLY = 0.95
 _BITMAP = PAGE // 64
 _WORDS = PAGE // 8
 _WORD_BITS = 9
 _FEW = 16
-_NOISE = 0.4
+_NOISE = 0.2
 _NOISE_LEAST = 16 << 10
-_MUCH_LESS = 0.85
-_LESS = 0.99
-_SOME_PAGES = 64
-_HASH_LESS = 4
-_HASH_LOG = (10, 18)
+_LESS = 0.93
+_GROUPS = 8
+_GROUP = 2
+_PAGES_A_GROUP = 64
+_LINE = np.dtype("V64")
+_LINES = PAGE // 64
+_HASH_LESS = 3
+_HASH_LOG = (10, 20)
+_WINDOW_LEAST = 10
+_SIZE = struct.Struct("<I")
 _local = threading.local()
 
 
@@ -83,7 +95,7 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 
 def pack(rows: Rows, *, quick: bool = False, old: Rows | None = None) -> tuple[int, bytes]:
     """Code rows (n, 4096), C-contiguous. Returns (codec, payload). `quick`: five times as fast where most words are used, for more
-    bytes. `old`, of the same shape: what `rows` were XORed with; it lets PATCH be chosen."""
+    bytes. `old`, of the same shape: what `rows` were XORed with; it lets LINES be chosen."""
     every = rows.reshape(-1).view(np.uint64)
     used = every != 0
     count = int(np.count_nonzero(used))
@@ -92,15 +104,16 @@ def pack(rows: Rows, *, quick: bool = False, old: Rows | None = None) -> tuple[i
     sample = None
     if old is not None and words.nbytes >= _NOISE_LEAST:
         sample = _Sample(words)
-        if (packed := _patch(rows, old, words, sample)) is not None:
-            return PATCH, packed
+        if (packed := _moved(rows, old, used, sample)) is not None:
+            return LINES, packed
     if not dense:
         return pack_words(used, words, sample)
     lanes, shrinks = _lanes_gain(words, sample or _Sample(words), dense=True, quick=quick)
     thorough = shrinks > _SHRINKS and not quick
     if lanes or thorough:
         words = every[used]
-        number, packed = LANES if lanes else WORDS, _coded(used, words, lanes=lanes, best=words.nbytes <= _SMALL or thorough)
+        best = words.nbytes <= _SMALL or thorough
+        number, packed = LANES if lanes else WORDS, _coded(used, words, lanes=lanes, level=_level(shrinks, best=best))
     else:
         number, packed = ZSTD, _compressor(_GOOD if rows.nbytes <= _SMALL else _FAST).compress(rows.data)
     return (number, packed) if _pays(packed, rows.nbytes) else (RAW, rows.tobytes())
@@ -119,36 +132,55 @@ class _Sample:
         return min(self.plain, self.lanes)
 
 
-def _patch(rows: Rows, old: Rows, words: Words, sample: _Sample) -> bytes | None:
-    """What PATCH makes of it, if the words that are XORed look like noise and it is much smaller than they would be."""
-    noise = sample.best / sample.size
-    if noise < _NOISE:
+def _moved(rows: Rows, old: Rows, used: npt.NDArray[np.bool_], sample: _Sample) -> bytes | None:
+    """What LINES makes of it, if the words that are XORed look like noise, and of some pages it makes less than there is in their words."""
+    if sample.best < sample.size * _NOISE:
         return None
-    if len(rows) > 2 * _SOME_PAGES:
-        # New noise in place of old would take six times as long to find that out of all pages. What moves does not move far.
-        first = (len(rows) - _SOME_PAGES) // 2
-        some = slice(first, first + _SOME_PAGES)
-        every = words.nbytes == rows.nbytes
-        used = rows[some].nbytes if every else np.count_nonzero(rows[some].view(np.uint64)) * 8
-        typical = used * len(rows) * 2 > words.nbytes * _SOME_PAGES
-        if typical and len(_patched(rows[some] ^ old[some], old[some])) > used * noise * _LESS:
+    groups = max(_GROUPS, len(rows) // _PAGES_A_GROUP)
+    if len(rows) > 2 * groups * _GROUP:
+        # New noise in place of old would take many times as long to find that out of all pages.
+        starts = np.arange(groups) * (len(rows) - _GROUP) // (groups - 1)
+        some = (starts[:, None] + np.arange(_GROUP)).reshape(-1)
+        tried, flags = rows[some], used.reshape(len(rows), _WORDS)[some].reshape(-1)
+        if not _less(_lines(tried, old[some], flags), tried, flags):
             return None
-    packed = _patched(rows ^ old, old)
-    return packed if len(packed) < words.nbytes * noise * _MUCH_LESS else None
+        packed = _lines(rows, old, used)
+        return packed if _pays(packed, rows.nbytes) else None
+    packed = _lines(rows, old, used)
+    return packed if _less(packed, rows, used) else None
 
 
-def _patched(new: Rows, old: Rows) -> bytes:
-    log = (2 * new.nbytes - 1).bit_length()
+def _less(packed: bytes, rows: Rows, used: npt.NDArray[np.bool_]) -> bool:
+    """Whether it is clearly less than the used words of the rows take."""
+    words = rows.reshape(-1).view(np.uint64)[used]
+    return len(packed) < min(_tried(words)) * _LESS
+
+
+def _lines(rows: Rows, old: Rows, used: npt.NDArray[np.bool_]) -> bytes:
+    """Code pages (n, 4096) as LINES: what they are XORed with, and which words are used, (512·n,)."""
+    changed = used.reshape(-1).view(np.uint64) != 0  # eight flags at once
+    places = np.flatnonzero(changed)
+    before = old.reshape(-1).view(_LINE).take(places).view(np.uint64)
+    after = rows.reshape(-1).view(_LINE).take(places).view(np.uint64)
+    after ^= before
+    bitmap = _compressor(_FAST).compress(np.packbits(changed).data)
     # At level 1, the quickest, zstd looks at 2^14 places, too few for a dictionary of this size: each must find room, or nearly so.
-    places = min(max(log - _HASH_LESS, _HASH_LOG[0]), _HASH_LOG[1])
+    hash_log = min(max(before.nbytes.bit_length() - _HASH_LESS, _HASH_LOG[0]), _HASH_LOG[1])
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        _FAST, source_size=new.nbytes, window_log=log, hash_log=places, chain_log=places, min_match=6, write_content_size=True
+        _FAST,
+        source_size=after.nbytes,
+        window_log=max((2 * after.nbytes - 1).bit_length(), _WINDOW_LEAST),
+        hash_log=hash_log,
+        chain_log=hash_log,
+        min_match=7,
+        write_content_size=True,
     )
-    return zstandard.ZstdCompressor(dict_data=_dictionary(old), compression_params=parameters).compress(new.data)
+    frame = zstandard.ZstdCompressor(dict_data=_dictionary(before), compression_params=parameters).compress(after.data)
+    return b"".join((_SIZE.pack(len(bitmap)), bitmap, frame))
 
 
-def _dictionary(old: Rows) -> zstandard.ZstdCompressionDict:
-    return zstandard.ZstdCompressionDict(old.tobytes(), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+def _dictionary(old: npt.NDArray[np.generic]) -> zstandard.ZstdCompressionDict:
+    return zstandard.ZstdCompressionDict(old.data.cast("B"), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 
 
 def pack_words(used: npt.NDArray[np.bool_], words: Words, sample: _Sample | None = None) -> tuple[int, bytes]:
@@ -160,7 +192,7 @@ def pack_words(used: npt.NDArray[np.bool_], words: Words, sample: _Sample | None
     else:
         lanes, shrinks = _lanes_gain(words, sample or _Sample(words), dense=False, quick=False)
         best = words.nbytes * 4 <= size or words.nbytes <= _SMALL or shrinks > _SHRINKS_SOME
-        number, packed = LANES if lanes else WORDS, _coded(used, words, lanes=lanes, best=best)
+        number, packed = LANES if lanes else WORDS, _coded(used, words, lanes=lanes, level=_level(shrinks, best=best))
     if _pays(packed, size):
         return number, packed
     every = np.zeros(len(used), np.uint64)
@@ -176,9 +208,14 @@ def pack_few(bitmap: npt.NDArray[np.uint8], words: Words) -> tuple[int, bytes]:
     return (LANES, laned) if len(laned) < len(plain) else (WORDS, plain)
 
 
-def _coded(used: npt.NDArray[np.bool_], words: Words, *, lanes: bool, best: bool) -> bytes:
+def _level(shrinks: float, *, best: bool) -> int:
+    """What long repeats make this small, the quickest level makes smallest."""
+    return _FAST if shrinks > _SHRINKS_MUCH else _BEST if best else _GOOD
+
+
+def _coded(used: npt.NDArray[np.bool_], words: Words, *, lanes: bool, level: int) -> bytes:
     body = _to_lanes(words) if lanes else words.view(np.uint8)
-    return _compressor(_BEST if best else _GOOD).compress(np.concatenate((np.packbits(used), body)).data)
+    return _compressor(level).compress(np.concatenate((np.packbits(used), body)).data)
 
 
 def _pays(packed: bytes, size: int) -> bool:
@@ -205,12 +242,12 @@ def _tried(words: npt.NDArray[np.uint64]) -> tuple[int, int]:
 
 
 def _sampled(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Words enough to see how they compress: all of a few, else some from four places."""
+    """Words enough to see how they compress: all of a few, else some from many places."""
     wanted = _SAMPLE // 8
     if len(words) <= wanted:
         return words
-    part = wanted // 4
-    starts = [step * (len(words) - part) // 3 for step in range(4)]
+    part = wanted // _SAMPLES
+    starts = [step * (len(words) - part) // (_SAMPLES - 1) for step in range(_SAMPLES)]
     return np.concatenate([words[start : start + part] for start in starts])
 
 
@@ -218,10 +255,28 @@ def _to_lanes(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(words.view(np.uint8).reshape(-1, 8).T).reshape(-1)
 
 
-def unpack_patch(payload: bytes | memoryview, old: Rows, where: str) -> Rows:
-    """The pages (n, 4096) that a payload of PATCH makes of the old ones; read-only. Raises HostileImage, DamagedImage."""
+def unpack_patch(codec: int, payload: bytes | memoryview, old: Rows, where: str) -> Rows:
+    """The pages (n, 4096) that a payload of PATCH or LINES makes of the old ones; may be read-only. Raises HostileImage, DamagedImage."""
+    old = np.ascontiguousarray(old)
+    if codec == PATCH:
+        return _unpack_over(payload, old, where).reshape(old.shape)
+    if len(payload) < _SIZE.size:
+        raise HostileImage(where, f"{len(payload)} bytes of payload for {len(old)} pages")
+    middle = _SIZE.size + _SIZE.unpack_from(payload)[0]
+    bitmap = unpack_frame(payload[_SIZE.size : middle], len(old) * _LINES // 8, where)
+    places = np.flatnonzero(np.unpackbits(np.frombuffer(bitmap, np.uint8)))
+    if not len(places):
+        raise HostileImage(where, "no line changes")
+    lines = old.reshape(-1).view(_LINE)
+    new = lines.copy()
+    new[places] = _unpack_over(payload[middle:], lines.take(places), where).view(_LINE)
+    return new.view(np.uint8).reshape(old.shape)
+
+
+def _unpack_over(frame: bytes | memoryview, old: npt.NDArray[np.generic], where: str) -> npt.NDArray[np.uint8]:
+    """The bytes, as many as `old` has, of a frame whose dictionary that is; read-only."""
     decompressor = zstandard.ZstdDecompressor(dict_data=_dictionary(old))
-    return np.frombuffer(_unpack_frame(decompressor, payload, old.nbytes, where), np.uint8).reshape(old.shape)
+    return np.frombuffer(_unpack_frame(decompressor, frame, old.nbytes, where), np.uint8)
 
 
 def unpack(codec: int, payload: bytes | memoryview, pages: int, where: str) -> Rows:
