@@ -54,6 +54,7 @@ _BEST = 5
 _SMALL = 64 << 10
 _SAMPLE = 16 << 10
 _SAMPLES = 16
+_LARGE_SAMPLE = 1 << 17
 _SHRINKS = 4
 _SHRINKS_SOME = 2
 _SHRINKS_MUCH = 32
@@ -71,7 +72,7 @@ _PAGES_A_GROUP = 64
 _LINE = np.dtype("V64")
 _LINES = PAGE // 64
 _HASH_LESS = 3
-_HASH_LOG = (10, 20)
+_HASH_LOG = (10, 19)
 _WINDOW_LEAST = 10
 _SIZE = struct.Struct("<I")
 _local = threading.local()
@@ -225,11 +226,12 @@ def _pays(packed: bytes, size: int) -> bool:
 def _lanes_gain(words: Words, sample: _Sample, *, dense: bool, quick: bool) -> tuple[bool, float]:
     """Whether words compress better lane by lane, and how many times smaller they become.
 
-    A sample decides; all of them if it shrinks to a quarter, since that costs little: what repeats over long distances shows in no sample. If
-    `quick`, the sample decides alone.
+    A sample decides; a much larger one if that shrinks to a quarter, since then it costs little: what repeats over long distances shows in no small one. If
+    `quick`, the small one decides alone.
     """
     size, plain, lanes = sample.size, sample.plain, sample.lanes
     if not quick and size < words.nbytes and sample.best * _SHRINKS < size:
+        words = words[:_LARGE_SAMPLE]
         size = words.nbytes
         plain, lanes = _tried(words)
     return lanes < plain * (_CLEARLY if dense else 1), size / min(plain, lanes)
