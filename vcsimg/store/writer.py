@@ -40,6 +40,8 @@ the first waits for Python's lock when it returns (20 µs)."""
 _TOGETHER = 2048
 """Pages of small changes that are encoded together."""
 _ALONE = 3
+_LARGE = 1024
+"""Pages. Of pieces in which fewer change, the first three are encoded without other threads: often there are no more."""
 _THOROUGH = 32
 _MAINTAIN_LEAST = 4
 _MAINTAIN_SHARE = 8
@@ -327,7 +329,7 @@ class Writer:
                 continue
             yield from _encoded_together(encoder, small, upkeep)
             small_pages = 0
-            if count < _ALONE:
+            if count < _ALONE and len(change.pages) < _LARGE:
                 yield number, upkeep.noted(encoder.encode(chain, change, maintain=upkeep.is_due, quick=quick))
                 continue
             if self._pool is None:
