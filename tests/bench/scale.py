@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vcsimg.store import Repository, consolidate
-from vcsimg.store.layout import FORMAT_TEXT
+from vcsimg.store.layout import FORMAT_TEXT, KEYS, XOR
 from vcsimg.store.objects import BLOB, COMMIT, TREE, Entry, format_commit
 from vcsimg.store.pack import PackWriter
 from vcsimg.store.tree import TreeEditor
@@ -36,7 +36,7 @@ class History:
         self._tree = TreeEditor(None, lambda _: {})
         self._rng = random.Random(1)
         self._tip: str | None = None
-        self._chains: dict[str, list[str]] = {"7f1234400000": [], "7f1234600000": []}
+        self._chains: dict[str, list[str]] = {"7f1234800000": [], "7f1235000000": []}
         self.count = 0
 
     def grow(self, captures: int) -> None:
@@ -74,7 +74,7 @@ class History:
                 for name in names[1:17]:
                     self._tree.remove((*base, name))
                 del names[1:17]
-            name = f"{self.count:08x}.{'xor' if names else 'key'}"
+            name = f"{self.count:08x}.{XOR if names else KEYS[0]}"
             put((*base, name), self._rng.randbytes(90))
             names.append(name)
         tree = self._tree.write(lambda data: writer.add(TREE, data))

@@ -133,9 +133,10 @@ def _thread_names(process: Process) -> Iterator[tuple[int, str]]:
 
 def _own(process: Process) -> str:
     from vcsimg.image.pages import ImageMemory
+    from vcsimg.image.units import PIECE_SIZE
 
     pieces = len(list(process.memory.pieces.numbers())) if isinstance(process.memory, ImageMemory) else 0
-    return f"own content in {count(pieces, 'piece')} of 2 MiB"
+    return f"own content in {count(pieces, 'piece')} of {PIECE_SIZE >> 20} MiB"
 
 
 def _contents(process: Process) -> str:

@@ -78,7 +78,7 @@ class Content:
         self._ahead.shutdown()
 
     def chunks(self, extent: Extent) -> Iterator[tuple[int, memoryview | None]]:
-        """(length, bytes) of consecutive chunks of a DATA extent, at most 2 MiB each; None instead of bytes: zeros.
+        """(length, bytes) of consecutive chunks of a DATA extent, at most a piece each; None instead of bytes: zeros.
 
         The bytes are valid until the next chunk is asked for. Pages in the middle that cannot be read come as zeros. While the
         caller writes a chunk, the next one is read on a thread: unpacking it and writing this one take about as long.

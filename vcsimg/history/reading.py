@@ -11,7 +11,7 @@ from vcsimg.image.units import PIECE_SIZE
 
 
 class Reader:
-    """Reads ranges of at most 2 MiB into a buffer of its own, used again for each read."""
+    """Reads ranges of at most a piece into a buffer of its own, used again for each read."""
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
