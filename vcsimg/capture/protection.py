@@ -4,8 +4,8 @@ The kernel marks a page when it is written, and never asks us (UFFD_FEATURE_WP_A
 protects them again in one step. Facts found by measuring (Linux 6.18):
 
 * the scan with nothing but PAGE_IS_WRITTEN asked for also reports pages that MADV_DONTNEED took away, page tables and all;
-* it would also fill the page tables of a range that was never touched, so only pieces with populated pages are armed, and
-  the others are looked at for populated pages;
+* it would also fill the page tables of a range that was never touched, so only what has populated pages in the same page table is armed, and
+  the rest is looked at for populated pages;
 * PM_SCAN_CHECK_WPASYNC refuses (EPERM) a range that is not, or no longer, registered: mremap and MAP_FIXED drop the registration.
 
 Not seen: writes to shared memory by another way. Such regions are not tracked.
@@ -23,12 +23,13 @@ import numpy as np
 
 from vcsimg.capture.pages import NO_RANGES, Ranges, clusters, intersect, join, populated, ranges_of, subtract
 from vcsimg.image.region import RegionMap
-from vcsimg.image.units import PIECE_SHIFT, PIECE_SIZE
 from vcsimg.kernel import pagemap, userfaultfd
 
 _FEW, _ROOM = 1 << 6, 1 << 12
 """Ranges that one scan can tell: while the process runs, and in a look."""
 _STEP = 256 << 20
+_TABLE_SHIFT = 21
+"""A page table has 512 entries."""
 
 
 class Look(NamedTuple):
@@ -150,14 +151,14 @@ class WriteProtection:
         content there; writes after this call will be in written(). `file`: as for populated()."""
         armed: list[tuple[int, int]] = []
         free = subtract(eligible, self._armed)
-        for start, end in intersect(_pieces(populated(pagemap_fd, free, file=file)), free).tolist():
+        for start, end in intersect(_tables(populated(pagemap_fd, free, file=file)), free).tolist():
             with suppress(PermissionError):
                 pagemap.scan_written(pagemap_fd, start, end)
                 armed.append((start, end))
         fresh = ranges_of(armed)
         if len(fresh):
             self._set(join([self._armed, fresh]))
-        # Listed again: a page that was populated after the first look and before its piece was protected would be missed.
+        # Listed again: a page that was populated after the first look and before its page table was protected would be missed.
         return populated(pagemap_fd, fresh, file=file)
 
 
@@ -168,7 +169,7 @@ def _made(scan: pagemap.Scan, pagemap_fd: int) -> int:
         return -(error.errno or errno.EIO)
 
 
-def _pieces(ranges: Ranges) -> Ranges:
-    """The ranges widened to whole pieces."""
-    shift, size = np.uint64(PIECE_SHIFT), np.uint64(PIECE_SIZE - 1)
+def _tables(ranges: Ranges) -> Ranges:
+    """The ranges widened to what one page table covers."""
+    shift, size = np.uint64(_TABLE_SHIFT), np.uint64((1 << _TABLE_SHIFT) - 1)
     return join([np.column_stack((ranges[:, 0] >> shift << shift, (ranges[:, 1] + size) >> shift << shift))])
