@@ -21,9 +21,9 @@ from vcsimg.kernel.syscalls import NR
 from vcsimg.restore.runs import runs
 from vcsimg.restore.skeleton import TASK_SIZE, Skeleton
 
-_AHEAD = 4
+_AHEAD = 2
 """Pieces a thread that may be rebuilt and wait for the threads before."""
-_WORTHWHILE = 16
+_WORTHWHILE = 4
 """Pieces: for fewer, threads and a userfaultfd cost more than they bring."""
 _HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage/enabled"
 
