@@ -19,13 +19,13 @@ from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHI
 
 Bytes2D = npt.NDArray[np.uint8]
 """Page contents: shape (n, PAGE_SIZE)."""
-_GLANCE = 64 << 10
-"""Bytes. Who reads so few of a piece may want no more of it."""
-
 Flags = npt.NDArray[np.bool_]
 """One flag a page: shape (n,)."""
 Indexes = npt.NDArray[np.uint16]
 """Page numbers within a piece, ascending: shape (n,), each 0 … 2047."""
+_GLANCE = 64 << 10
+"""Bytes. Who reads so few of a piece may want no more of it."""
+_GLANCED = 64
 
 
 def any_content(rows: Bytes2D) -> Flags:
@@ -150,8 +150,8 @@ class ImageMemory:
         self.unreadable = unreadable
         self._cached = cached_pieces
         self._cache: dict[int, Piece | None] = {}
-        self._glanced: int | None = None
-        """The piece of which only some pages were read, last."""
+        self._glanced: dict[int, None] = {}
+        """The last pieces of which only some pages were read."""
 
     def read(self, address: int, length: int) -> bytes:
         out = bytearray(length)
@@ -215,9 +215,11 @@ class ImageMemory:
     def _read(self, number: int, start: int, end: int) -> tuple[Piece | None, int]:
         """A piece, or of one that is read for the first time in small the pages of [start, end) alone; and the address that it begins at."""
         base = number << PIECE_SHIFT
-        if end - start > _GLANCE or number in self._cache or number == self._glanced:
+        if end - start > _GLANCE or number in self._cache or number in self._glanced:
             return self._piece(number), base
-        self._glanced = number
+        self._glanced[number] = None
+        if len(self._glanced) > _GLANCED:
+            del self._glanced[next(iter(self._glanced))]
         first, last = (start - base) >> PAGE_SHIFT, (end - base + PAGE_SIZE - 1) >> PAGE_SHIFT
         return self.pieces.pages(number, first, last), base + (first << PAGE_SHIFT)
 

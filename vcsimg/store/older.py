@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from vcsimg.delta.units import PART
-from vcsimg.errors import DamagedImage, HostileImage
+from vcsimg.errors import HostileImage
 from vcsimg.image.pages import Bytes2D, Flags, Piece
 from vcsimg.image.units import PIECE_SHIFT
 from vcsimg.store import chain as chains
@@ -74,13 +74,15 @@ class OldPieces(StoredPieces):
 
     def held(self, number: int) -> Held | None:
         """A piece, every page verified, without a chain; None when no page of it has own content. Raises DamagedImage, HostileImage."""
-        return self._composed(number, range(_PARTS))
+        piece = self._composed(number, range(_PARTS))
+        return Held(piece, [], 0) if piece is not None else None
 
     def pages(self, number: int, first: int, last: int) -> Piece | None:
-        held = self._composed(number, range(first // PART, (last - 1) // PART + 1))
-        return Piece(held.piece.own[first:last], held.piece.data[first:last]) if held is not None else None
+        piece = self._composed(number, range(first // PART, (last - 1) // PART + 1))
+        return Piece(piece.own[first:last], piece.data[first:last]) if piece is not None else None
 
-    def _composed(self, number: int, parts: range) -> Held | None:
+    def _composed(self, number: int, parts: range) -> Piece | None:
+        """A piece of which these parts are filled in; None when no page of any has own content."""
         entries = find_parts(self._trees, (), number) if self._trees is not None else []
         if not any(entries):
             return None
@@ -90,7 +92,7 @@ class OldPieces(StoredPieces):
             if entry is not None:
                 rows = slice(part * PART, (part + 1) * PART)
                 piece.own[rows], piece.data[rows] = self._part(number, part, entry)
-        return Held(piece, [], 0)
+        return piece
 
     def _part(self, number: int, part: int, entry: Entry) -> tuple[Flags, Bytes2D]:
         """own (512,) and data (512, 4096) of a part."""
@@ -102,8 +104,7 @@ class OldPieces(StoredPieces):
         deltas = chains.read_deltas(self._objects, links, (number * _PARTS + part) << _SHIFT, where)
         if any(int(delta.pages[-1]) >= PART for delta in deltas):
             raise HostileImage(where, "its index names pages beyond its end")
-        try:
-            piece = chains.rebuild(deltas, chains.check_state(deltas, where), where)
-        except chains.DamagedPage as error:
-            raise DamagedImage(self.where(number, part * PART + error.page), "its content is not what was captured") from None
+        state = chains.check_state(deltas, where)
+        with self.naming(number, part * PART):
+            piece = chains.rebuild(deltas, state, where)
         return piece.own[:PART], piece.data[:PART]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
 from vcsimg.delta.codec import unpack_frame
 from vcsimg.delta.units import PART
 from vcsimg.errors import DamagedImage, HostileImage
-from vcsimg.image.pages import Piece
+from vcsimg.image.pages import Piece, PieceSource
 from vcsimg.image.records import parse_records
 from vcsimg.image.region import RegionMap
 from vcsimg.image.snapshot import FILE_PART
@@ -76,7 +77,7 @@ class Held:
     state: int
 
 
-class StoredPieces:
+class StoredPieces(PieceSource):
     """The memory of one process in a capture: a PieceSource.
 
     `root` is the tree proc/<pid>/memory; None when no page has own content. `where` names capture and process in errors.
@@ -144,11 +145,9 @@ class StoredPieces:
             return None
         where = self.where(number)
         deltas = chain.read_deltas(self._objects, found, number << PIECE_SHIFT, where)
-        try:
-            state = chain.check_state(deltas, where)
+        state = chain.check_state(deltas, where)
+        with self.naming(number):
             return Held(chain.rebuild(deltas, state, where), found, state.digest)
-        except chain.DamagedPage as error:
-            raise DamagedImage(self.where(number, error.page), "its content is not what was captured") from None
 
     def pages(self, number: int, first: int, last: int) -> Piece | None:
         """Pages [first, last) of a piece, own (n,) and data (n, 4096), verified, without reading all of it; None when no page of the piece has own
@@ -160,15 +159,20 @@ class StoredPieces:
         kinds = {link.kind for link in found}
         if PATCH in kinds or not kinds.issuperset(parts):
             # A patch needs what it leads from; and whether a part is missing, or has no content, only the whole tells.
-            piece = self.piece(number)
-            return Piece(piece.own[first:last], piece.data[first:last]) if piece is not None else None
+            return super().pages(number, first, last)
         needed = [link for link in found if not is_key(link.kind) or link.kind in parts]
         where = self.where(number)
         deltas = chain.read_deltas(self._objects, needed, number << PIECE_SHIFT, where)
-        try:
+        with self.naming(number):
             return chain.rebuild_pages(deltas, first, last, where)
+
+    @contextmanager
+    def naming(self, number: int, first: int = 0) -> Iterator[None]:
+        """Errors of pages, counted from page `first` of a piece on, name these."""
+        try:
+            yield
         except chain.DamagedPage as error:
-            raise DamagedImage(self.where(number, error.page), "its content is not what was captured") from None
+            raise DamagedImage(self.where(number, first + error.page), "its content is not what was captured") from None
 
 
 class StoredFiles:

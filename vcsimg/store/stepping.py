@@ -111,17 +111,12 @@ class HeldPieces(PieceSource):
         if not new:
             return None
         # One of the chains was merged or re-based: the newest delta of the later one still leads between neighbours.
-        if not is_key(new[-1].kind):
-            last = chains.read_delta(self._objects, new[-1], address, where)
-            if last.before == state:
-                return [(last, True)]
-            then = last.after
-        else:
-            then = chains.check_state(chains.read_deltas(self._objects, new, address, where), where).digest
-        if old[-1].kind == XOR:
-            ours = chains.read_delta(self._objects, old[-1], address, where)
-            if ours.before == then:
-                return [(ours, False)]
+        last = chains.read_delta(self._objects, new[-1], address, where)
+        if not is_key(new[-1].kind) and last.before == state:
+            return [(last, True)]
+        ours = chains.read_delta(self._objects, old[-1], address, where)
+        if old[-1].kind == XOR and ours.before == last.after:
+            return [(ours, False)]
         return None
 
 
