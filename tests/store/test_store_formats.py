@@ -65,15 +65,16 @@ def test_walking_and_comparing(old: Repository) -> None:
         assert changes == list(diff(old.load(a), old.load(b), partial(old.changed_pieces, a, b)))
 
 
-def test_its_history_goes_on_in_the_newest_format(old: Repository) -> None:
-    """Captures on top of it, until every chain was merged with what an older package wrote; git finds all in order."""
+@pytest.mark.parametrize("how", [{}, {"know_old": False}, {"whole": True}], ids=["in step", "joining", "whole"])
+def test_its_history_goes_on_in_the_newest_format(old: Repository, how: dict[str, bool]) -> None:
+    """Captures on top of it, of which the first may not know what there was before; git finds all in order."""
     model = list(steps())[-1]
     model.tip, model.stored = old.tip(BRANCH), dict(model.pages)
     before = _ids(old)
     captures = []
     for step in range(60):
         model.write(BASE + 100 + step, b"%d" % step)
-        captures.append((model.capture(old), model.content()))
+        captures.append((model.capture(old, **({} if step else how)), model.content()))
     for commit, pages in captures:
         assert old.show(commit, "format") == FORMAT_TEXT
         assert own_pages(old.load(commit)) == pages

@@ -280,3 +280,24 @@ def test_a_branch_started_at_a_capture(repo: Repository) -> None:
     assert repo.capture(model.capture(repo, branch="restored.7.x")).parents == (commit,)
     assert head(repo) == "refs/heads/restored.7.x"
     assert repo.tip("model.4242") == commit
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["in step", "unknown"])
+def test_what_was_drafted_is_there_for_the_capture_that_follows(repo: Repository, known: bool) -> None:
+    """Also for one that does not know what it held before, and for a region that was unmapped between the two."""
+    model = Model(size=3 * PIECE_SIZE)
+    for number in range(3):
+        model.write(BASE + number * PIECE_SIZE + 5000, b"drafted %d" % number * 300)
+    first = model.snapshot()
+    with repo.draft("model.4242") as draft:
+        draft.add(4242, model.regions, list(first.processes[0].changes or ()))
+        model.stored, model.tip = dict(model.pages), "drafted"
+        model.write(BASE + 5100, b"since")
+        model.regions = RegionMap([Region(BASE, BASE + 2 * PIECE_SIZE + 4096, "rw-p", 0, "00:00", 0, "[heap]", ("rd", "wr"))])
+        model.pages = {page: data for page, data in model.pages.items() if page << 12 < BASE + 2 * PIECE_SIZE}
+        changes = [change for change in model.snapshot(know_old=known).processes[0].changes or () if change.own.any()]
+        last = model.snapshot()
+        snapshot = replace(last, base=None, processes=(replace(last.processes[0], changes=iter(changes)),))
+        commit = repo.commit(snapshot, branch="model.4242", parents=[], draft=draft)
+    assert own_pages(repo.load(commit)) == model.content()
+    assert repo.fsck().clean

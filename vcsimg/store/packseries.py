@@ -66,6 +66,12 @@ class PackSeries:
         self._ending.append(self._pool.submit(self._pack.finish))
         self._pack = self._begin()
 
+    def show(self) -> None:
+        """Make everything so far readable, as what is in ended packs is. Raises OSError."""
+        self._end()
+        for future in self._ending:
+            future.result()
+
     def finish(self) -> list[Path]:
         """Make all packs durable and visible. Returns their .keep files. Raises OSError."""
         last = self._pack.finish()

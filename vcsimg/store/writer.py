@@ -112,9 +112,7 @@ class Writer:
         changed since. Raises ValueError if the branch has the process."""
         if self._old_regions(pid) is not None:
             raise ValueError(f"process {pid} is on the branch already")
-        encoder = Encoder(self._objects, regions, f"{self._where} process {pid}", whole=False)
-        for number, encoded in self._encoded(encoder, pid, changes, set(), first=True):
-            self._keep(pid, number, encoded, pack)
+        self._before(pid, regions, changes, pack)
         self._regions[pid] = regions
         self._drafted.add(pid)
 
@@ -208,9 +206,14 @@ class Writer:
             return
         stored = stored_pieces(self._objects, entry, regions, f"{self._where} process {pid}")
         self._tree.remove(base)
+        self._before(pid, regions, _whole_pieces(stored), pack)
+
+    def _before(self, pid: int, regions: RegionMap, changes: Iterable[PieceChange], pack: PackSeries) -> None:
+        """Write the memory of a process as it was before the capture that follows."""
         encoder = Encoder(self._objects, regions, f"{self._where} process {pid}", whole=False)
-        for number, encoded in self._encoded(encoder, pid, _whole_pieces(stored), set(), first=True):
+        for number, encoded in self._encoded(encoder, pid, changes, set(), first=True):
             self._keep(pid, number, encoded, pack)
+        pack.show()  # for a change that does not know what a page held before
 
     def _memory(self, process: Process, pack: PackSeries, counts: Counts, *, whole: bool) -> None:
         pid = process.pid
