@@ -14,7 +14,7 @@ from vcsimg.delta import Delta, PieceState, StateMismatch, codec, describe, enco
 from vcsimg.delta.blob import apply_all
 from vcsimg.delta.encode import keyframes
 from vcsimg.delta.merge import words_of
-from vcsimg.delta.units import PAGE, PAGES, PART
+from vcsimg.delta.units import PAGE, PAGES, QUARTER
 from vcsimg.errors import DamagedImage, HostileImage, ImageError, NewerFormat
 from vcsimg.image import units
 
@@ -55,7 +55,7 @@ changes = st.lists(
 
 def test_sizes_are_those_of_the_image_model() -> None:
     assert (PAGE, PAGES) == (units.PAGE_SIZE, units.PAGES_PER_PIECE)
-    assert PAGES % PART == 0
+    assert PAGES % QUARTER == 0
 
 
 @given(changes)
@@ -218,13 +218,13 @@ def test_deltas_merge_alike_by_words_and_by_pages(count: int) -> None:
         assert np.array_equal(data, model.data)
 
 
-def test_each_part_has_a_keyframe_and_together_they_are_the_piece() -> None:
+def test_each_quarter_has_a_keyframe_and_together_they_are_the_piece() -> None:
     rng = np.random.default_rng(6)
-    pages = np.array([0, 7, PART - 1, PART, 3 * PART + 9, PAGES - 1], np.uint16)
+    pages = np.array([0, 7, QUARTER - 1, QUARTER, 3 * QUARTER + 9, PAGES - 1], np.uint16)
     rows = rng.integers(0, 256, (len(pages), PAGE), np.uint8)
     state = PieceState()
     keys = [parse(key.bytes(), "test") for key in keyframes(ADDRESS, pages, rows, state)]
-    assert [key.pages.tolist() for key in keys] == [[0, 7, PART - 1], [PART], [3 * PART + 9, PAGES - 1]]
+    assert [key.pages.tolist() for key in keys] == [[0, 7, QUARTER - 1], [QUARTER], [3 * QUARTER + 9, PAGES - 1]]
     assert all(key.is_key and key.after == state.digest for key in keys)
     data = np.zeros((PAGES, PAGE), np.uint8)
     apply_all(keys, data, "test")

@@ -16,7 +16,7 @@ from vcsimg.store import Repository
 from vcsimg.store.layout import DEEP, FEW_PIECES, FLAT, piece_number, piece_path
 
 Git = Callable[..., str]
-PART_SIZE = PIECE_SIZE // 4
+QUARTER_SIZE = PIECE_SIZE // 4
 
 
 @pytest.mark.parametrize("number", [0, 1, 0x7F1234800000 >> 23, (1 << 41) - 1])
@@ -126,16 +126,16 @@ def test_a_piece_that_stands_twice_is_refused(repo: Repository) -> None:
 
 
 def test_few_bytes_are_read_without_the_rest_of_the_piece(repo: Repository) -> None:
-    """Of a damaged piece every part that is whole can be read by itself, and the other only fails; whatever was read, all of it comes out right."""
+    """Of a damaged piece every quarter that is whole can be read by itself, and the other only fails; whatever was read, all of it comes out right."""
     from test_store_safety import _replaced
 
     rng = random.Random(5)
     model = Model(size=PIECE_SIZE)
-    for part in range(3):
-        model.write(BASE + part * PART_SIZE, rng.randbytes(9000))
+    for quarter in range(3):
+        model.write(BASE + quarter * QUARTER_SIZE, rng.randbytes(9000))
     model.capture(repo)
     model.write(BASE + 40, b"changed")
-    model.write(BASE + 3 * PART_SIZE, b"new")
+    model.write(BASE + 3 * QUARTER_SIZE, b"new")
     commit = model.capture(repo)
 
     def expected(address: int, length: int) -> bytes:
@@ -147,13 +147,19 @@ def test_few_bytes_are_read_without_the_rest_of_the_piece(repo: Repository) -> N
         assert memory is not None
         return memory.read(address, length)
 
-    for address in (BASE + 38, BASE + PART_SIZE + 8000, BASE + PART_SIZE - 30, BASE + 3 * PART_SIZE, BASE + PIECE_SIZE - 64):
+    for address in (
+        BASE + 38,
+        BASE + QUARTER_SIZE + 8000,
+        BASE + QUARTER_SIZE - 30,
+        BASE + 3 * QUARTER_SIZE,
+        BASE + PIECE_SIZE - 64,
+    ):
         assert read(commit, address, 64) == expected(address, 64)
     damaged = bytearray(repo.show(commit, "proc/4242/memory/7f1234800000/00000000.key1"))
     damaged[-1] ^= 1
     forged = _replaced(repo, commit, ("proc", "4242", "memory", "7f1234800000", "00000000.key1"), bytes(damaged))
     assert read(forged, BASE + 38, 64) == expected(BASE + 38, 64)
-    for address in (BASE + PART_SIZE, BASE + PART_SIZE + 8190):
+    for address in (BASE + QUARTER_SIZE, BASE + QUARTER_SIZE + 8190):
         with pytest.raises(DamagedImage):
             read(forged, address, 64)
     memory = repo.load(forged).processes[0].memory

@@ -9,7 +9,7 @@ import numpy as np
 from vcsimg.delta import codec
 from vcsimg.delta.blob import Delta
 from vcsimg.delta.hashes import PieceState, fold, page_hashes, shortened
-from vcsimg.delta.units import PAGES, PART, Flags, Indexes, Rows
+from vcsimg.delta.units import PAGES, QUARTER, Flags, Indexes, Rows
 
 
 class StateMismatch(Exception):
@@ -70,7 +70,7 @@ def _only(rows: Rows, flags: Flags) -> Rows:
 
 
 def keyframes(address: int, pages: Indexes, rows: Rows, state: PieceState, *, quick: bool = False) -> list[Delta]:
-    """The keyframes of a piece, one for each part of it that has own content, and `state` brought to what they lead to together.
+    """The keyframes of a piece, one for each quarter of it that has own content, and `state` brought to what they lead to together.
 
     pages (n,) ascending: all that have own content; rows (n, 4096), C-contiguous. `quick`: as in codec.pack.
     """
@@ -78,7 +78,7 @@ def keyframes(address: int, pages: Indexes, rows: Rows, state: PieceState, *, qu
     short = shortened(hashes)
     state.update(pages, np.ones(len(pages), bool), short, fold(hashes))
     found = []
-    borders = np.searchsorted(pages, np.arange(0, PAGES + 1, PART)).tolist()
+    borders = np.searchsorted(pages, np.arange(0, PAGES + 1, QUARTER)).tolist()
     for part in (slice(first, last) for first, last in pairwise(borders) if first < last):
         number, payload = codec.pack(rows[part], quick=quick)
         has = np.ones(part.stop - part.start, bool)

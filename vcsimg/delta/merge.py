@@ -93,7 +93,7 @@ def _all_words(deltas: Sequence[Delta | Words], where: str) -> list[Words] | Non
 
 def follow(deltas: Sequence[Delta | Words], where: str, *, keys: int = 0) -> tuple[Indexes, Flags, Flags, ShortHashes]:
     """What deltas come to by their headers: pages (n,) that some name, had (n,) before the first, has (n,) and hashes (n,) after the last. The
-    first `keys` are keyframes of parts of the piece.
+    first `keys` are keyframes of quarters of the piece.
 
     Raises DamagedImage when they do not follow one another.
     """

@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 PAGE = 4096
 PAGES = 2048
-PART = 512
-"""Pages of a part of a piece: it has a keyframe of its own."""
+QUARTER = 512
+"""Pages of a quarter of a piece: it has a keyframe of its own."""
 
 Rows = npt.NDArray[np.uint8]
 """Page contents: shape (n, PAGE)."""

@@ -12,7 +12,7 @@ from vcsimg.delta import Delta, PieceState, page_hashes, parse
 from vcsimg.delta.blob import apply_all, parse_all
 from vcsimg.delta.hashes import fold, shortened
 from vcsimg.delta.merge import follow
-from vcsimg.delta.units import PART
+from vcsimg.delta.units import QUARTER
 from vcsimg.errors import DamagedImage, HostileImage, ImageError
 from vcsimg.image.pages import Flags, Piece, any_content
 from vcsimg.image.units import PAGE_SHIFT, PIECE_SHIFT
@@ -87,8 +87,8 @@ def _check_place(delta: Delta, link: Link, address: int, where: str) -> None:
         raise HostileImage(where, f"a blob of the piece at {delta.address:#x}")
     if is_key(link.kind) != delta.is_key:
         raise HostileImage(where, "a keyframe is named as one, and nothing else is")
-    if link.kind in KEYS and any(int(page) // PART != KEYS.index(link.kind) for page in delta.pages[[0, -1]]):
-        raise HostileImage(where, "its keyframe is of another part")
+    if link.kind in KEYS and any(int(page) // QUARTER != KEYS.index(link.kind) for page in delta.pages[[0, -1]]):
+        raise HostileImage(where, "its keyframe is of another quarter")
     if delta.is_patch != (link.kind == PATCH):
         raise HostileImage(where, "a patch is named as one, and nothing else is")
 

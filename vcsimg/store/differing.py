@@ -21,7 +21,7 @@ def differing(objects: Objects, one: Oid, two: Oid, pid: int, where: str) -> Ite
     if formats == {True, False}:
         yield from {number for side in sides for number in stored_pieces(objects, side, RegionMap([]), where).numbers()}
     elif formats == {True}:
-        yield from {number >> older.PART_BITS for number in _Comparison(objects, where, *sides, old=True)}
+        yield from {number >> older.QUARTER_BITS for number in _Comparison(objects, where, *sides, old=True)}
     else:
         yield from _Comparison(objects, where, *sides, old=False)
 
@@ -32,7 +32,7 @@ class _Comparison:
     def __init__(self, objects: Objects, where: str, one: Entry | None, two: Entry | None, *, old: bool) -> None:
         self._objects = objects
         self._where = where
-        self._depth, self._spelled = (older.DEPTH, older.part_number) if old else (DEEP, piece_number)
+        self._depth, self._spelled = (older.DEPTH, older.quarter_number) if old else (DEEP, piece_number)
         self._ones: dict[int, Entry | None] = {}
         self._twos: dict[int, Entry | None] = {}
         self._compare((), one, two)
@@ -68,5 +68,5 @@ def memory_id(objects: Objects, root: Oid, pid: int, numbers: Sequence[int], whe
     memory = trees.find((*base, "memory"))
     old = memory is not None and older.is_old(objects, memory, where)
     for number in numbers:
-        entries += older.find_parts(trees, (*base, "memory"), number) if old else [find_piece(trees, (*base, "memory"), number)]
+        entries += older.find_quarters(trees, (*base, "memory"), number) if old else [find_piece(trees, (*base, "memory"), number)]
     return tuple(entry and entry.oid for entry in entries)

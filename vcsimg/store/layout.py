@@ -48,7 +48,7 @@ def piece_number(names: tuple[str, ...]) -> int | None:
 
 KEYS = ("key0", "key1", "key2", "key3")
 XOR, PATCH = "xor", "patch"
-"""What a blob of a chain is: the content of a part of the piece, or what leads from one content to another, both ways or forward only."""
+"""What a blob of a chain is: the content of a quarter of the piece, or what leads from one content to another, both ways or forward only."""
 
 
 def is_key(kind: str) -> bool:

@@ -1,11 +1,11 @@
-"""Captures of formats 1 to 3. Their pieces are of 2 MiB, parts of what a piece is now, each with one keyframe and a chain of its own."""
+"""Captures of formats 1 to 3. Their pieces are of 2 MiB, quarters of what a piece is now, each with one keyframe and a chain of its own."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-from vcsimg.delta.units import PART
+from vcsimg.delta.units import QUARTER
 from vcsimg.errors import HostileImage
 from vcsimg.image.pages import Bytes2D, Flags, Piece
 from vcsimg.image.units import PIECE_SHIFT
@@ -15,10 +15,10 @@ from vcsimg.store.source import Held, StoredPieces, Trees
 
 _KEY = "key"
 _SHIFT = 21
-PART_BITS = PIECE_SHIFT - _SHIFT
-_PARTS = 1 << PART_BITS
+QUARTER_BITS = PIECE_SHIFT - _SHIFT
+_QUARTERS = 1 << QUARTER_BITS
 DEPTH = 4
-"""Names from memory/ down to a part's directory, of many."""
+"""Names from memory/ down to a quarter's directory, of many."""
 _FLAT = re.compile(r"(?:[0-9a-f]{12}|[1-9a-f][0-9a-f]{12,15})\Z")
 _HIGH = re.compile(r"(?:0|[1-9a-f][0-9a-f]{0,7})\Z")
 _DIGIT = re.compile(r"[0-9a-f]\Z")
@@ -38,7 +38,7 @@ def is_old(objects: Objects, memory: Entry, where: str) -> bool:
     return False
 
 
-def part_number(names: tuple[str, ...]) -> int | None:
+def quarter_number(names: tuple[str, ...]) -> int | None:
     """The address of a piece, divided by 2 MiB, that a path below memory/ spells, or None."""
     if len(names) == 1:
         number, rest = divmod(int(names[0], 16), 1 << _SHIFT) if _FLAT.match(names[0]) else (0, 1)
@@ -48,11 +48,11 @@ def part_number(names: tuple[str, ...]) -> int | None:
     return int("".join(names), 16) >> (_SHIFT - 20) if all(_DIGIT.match(name) for name in names[1:]) else None
 
 
-def find_parts(trees: Trees, base: tuple[str, ...], number: int) -> list[Entry | None]:
-    """The directories of the parts of a piece, in a process's memory at `base`."""
+def find_quarters(trees: Trees, base: tuple[str, ...], number: int) -> list[Entry | None]:
+    """The directories of the quarters of a piece, in a process's memory at `base`."""
     found = []
-    for part in range(number * _PARTS, (number + 1) * _PARTS):
-        address = part << _SHIFT
+    for quarter in range(number * _QUARTERS, (number + 1) * _QUARTERS):
+        address = quarter << _SHIFT
         digits = (f"{address >> 28 & 15:x}", f"{address >> 24 & 15:x}", f"{address >> 20 & 15:x}")
         found.append(trees.find((*base, f"{address:012x}")) or trees.find((*base, f"{address >> 32:x}", *digits)))
     return found
@@ -62,11 +62,11 @@ class OldPieces(StoredPieces):
     """The memory of one process in such a capture. No delta leads from piece to piece: each is rebuilt."""
 
     depth = DEPTH
-    spelled = staticmethod(part_number)
+    spelled = staticmethod(quarter_number)
 
     def numbers(self) -> Iterator[int]:
         """Numbers of all pieces, ascending. Raises HostileImage, DamagedImage."""
-        return iter(sorted({number >> PART_BITS for number in super().numbers()}))
+        return iter(sorted({number >> QUARTER_BITS for number in super().numbers()}))
 
     def links(self, number: int) -> list[chains.Link]:
         """None: a piece has no chain of its own."""
@@ -74,37 +74,37 @@ class OldPieces(StoredPieces):
 
     def held(self, number: int) -> Held | None:
         """A piece, every page verified, without a chain; None when no page of it has own content. Raises DamagedImage, HostileImage."""
-        piece = self._composed(number, range(_PARTS))
+        piece = self._composed(number, range(_QUARTERS))
         return Held(piece, [], 0) if piece is not None else None
 
     def pages(self, number: int, first: int, last: int) -> Piece | None:
-        piece = self._composed(number, range(first // PART, (last - 1) // PART + 1))
+        piece = self._composed(number, range(first // QUARTER, (last - 1) // QUARTER + 1))
         return Piece(piece.own[first:last], piece.data[first:last]) if piece is not None else None
 
-    def _composed(self, number: int, parts: range) -> Piece | None:
-        """A piece of which these parts are filled in; None when no page of any has own content."""
-        entries = find_parts(self._trees, (), number) if self._trees is not None else []
+    def _composed(self, number: int, quarters: range) -> Piece | None:
+        """A piece of which these quarters are filled in; None when no page of any has own content."""
+        entries = find_quarters(self._trees, (), number) if self._trees is not None else []
         if not any(entries):
             return None
         piece = Piece.empty()
-        for part in parts:
-            entry = entries[part]
+        for quarter in quarters:
+            entry = entries[quarter]
             if entry is not None:
-                rows = slice(part * PART, (part + 1) * PART)
-                piece.own[rows], piece.data[rows] = self._part(number, part, entry)
+                rows = slice(quarter * QUARTER, (quarter + 1) * QUARTER)
+                piece.own[rows], piece.data[rows] = self._quarter(number, quarter, entry)
         return piece
 
-    def _part(self, number: int, part: int, entry: Entry) -> tuple[Flags, Bytes2D]:
-        """own (512,) and data (512, 4096) of a part."""
+    def _quarter(self, number: int, quarter: int, entry: Entry) -> tuple[Flags, Bytes2D]:
+        """own (512,) and data (512, 4096) of a quarter."""
         assert self._trees is not None
-        where = self.where(number, part * PART)
+        where = self.where(number, quarter * QUARTER)
         if not entry.is_tree:
             raise HostileImage(where, "its chain is no directory")
         links = chains.links(self._trees.list(entry.oid), where, (_KEY,))
-        deltas = chains.read_deltas(self._objects, links, (number * _PARTS + part) << _SHIFT, where)
-        if any(int(delta.pages[-1]) >= PART for delta in deltas):
+        deltas = chains.read_deltas(self._objects, links, (number * _QUARTERS + quarter) << _SHIFT, where)
+        if any(int(delta.pages[-1]) >= QUARTER for delta in deltas):
             raise HostileImage(where, "its index names pages beyond its end")
         state = chains.check_state(deltas, where)
-        with self.naming(number, part * PART):
+        with self.naming(number, quarter * QUARTER):
             piece = chains.rebuild(deltas, state, where)
-        return piece.own[:PART], piece.data[:PART]
+        return piece.own[:QUARTER], piece.data[:QUARTER]

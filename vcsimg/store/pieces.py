@@ -12,7 +12,7 @@ from vcsimg.delta import Delta, PieceState, StateMismatch, encode, merge
 from vcsimg.delta.encode import keyframes
 from vcsimg.delta.merge import Words, few_words_of
 from vcsimg.delta.together import Change, encode_together
-from vcsimg.delta.units import PART
+from vcsimg.delta.units import QUARTER
 from vcsimg.errors import DamagedImage
 from vcsimg.image.pages import Bytes2D, Flags, Indexes, PieceChange
 from vcsimg.image.region import RegionMap
@@ -234,7 +234,7 @@ class Encoder:
     def _append(self, chain: Chain, result: Encoded, version: int, delta: Delta) -> None:
         plain = delta.bytes()
         data = self._objects.seal(plain)
-        kind = KEYS[int(delta.pages[0]) // PART] if delta.is_key else PATCH if delta.is_patch else XOR
+        kind = KEYS[int(delta.pages[0]) // QUARTER] if delta.is_key else PATCH if delta.is_patch else XOR
         if not delta.is_key and (words := few_words_of(delta, plain)) is not None:
             chain.words[version] = words
         blob = NewBlob(blob_name(version, kind), object_id(BLOB, data), pack_entry(BLOB, data, stored=True))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from vcsimg.delta.codec import unpack_frame
-from vcsimg.delta.units import PART
+from vcsimg.delta.units import QUARTER
 from vcsimg.errors import DamagedImage, HostileImage
 from vcsimg.image.pages import Piece, PieceSource
 from vcsimg.image.records import parse_records
@@ -155,12 +155,12 @@ class StoredPieces(PieceSource):
         found = self.links(number)
         if not found:
             return None
-        parts = KEYS[first // PART : (last - 1) // PART + 1]
+        quarters = KEYS[first // QUARTER : (last - 1) // QUARTER + 1]
         kinds = {link.kind for link in found}
-        if PATCH in kinds or not kinds.issuperset(parts):
-            # A patch needs what it leads from; and whether a part is missing, or has no content, only the whole tells.
+        if PATCH in kinds or not kinds.issuperset(quarters):
+            # A patch needs what it leads from; and whether a quarter is missing, or has no content, only the whole tells.
             return super().pages(number, first, last)
-        needed = [link for link in found if not is_key(link.kind) or link.kind in parts]
+        needed = [link for link in found if not is_key(link.kind) or link.kind in quarters]
         where = self.where(number)
         deltas = chain.read_deltas(self._objects, needed, number << PIECE_SHIFT, where)
         with self.naming(number):
