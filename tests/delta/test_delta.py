@@ -381,6 +381,7 @@ GOOD = zstandard.compress(bytes(PAGE))
         b"XXX" + _blob(index=[0x4001], payload=GOOD)[3:],
         _blob(index=[], payload=b""),
         _blob(index=[0x4001], payload=GOOD, count=PAGES + 1),
+        _blob(index=[0x4001], payload=GOOD).replace(struct.pack("<Q", ADDRESS), struct.pack("<Q", ADDRESS + PAGE)),
         _blob(index=[0x4001], payload=GOOD, count=2),
         _blob(index=[0x4002, 0x4001], payload=GOOD),
         _blob(index=[0x4001, 0x4001], payload=GOOD),

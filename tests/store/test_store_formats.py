@@ -7,10 +7,15 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from old_history import BASE, BRANCH, CAPTURES, LIBRARY, steps, with_library
 from store_model import own_pages
+from test_store_safety import _replaced
 
+from vcsimg.delta import PieceState
+from vcsimg.delta.encode import keyframes
+from vcsimg.errors import HostileImage
 from vcsimg.history import diff
 from vcsimg.store import Repository
 from vcsimg.store.layout import FORMAT_TEXT
@@ -98,6 +103,16 @@ def test_it_can_be_thinned_and_collected(old: Repository) -> None:
     old.gc()
     assert own_pages(old.load(BRANCH)) == pages
     assert old.fsck().clean
+
+
+def test_pages_beyond_the_end_of_an_old_piece_are_refused(old: Repository) -> None:
+    (path,) = (
+        path for path in _git(old, "ls-tree", "-r", "--name-only", f"{BRANCH}~{CAPTURES - 1}").split() if path.endswith(".key")
+    )
+    (key,) = keyframes(BASE, np.array([600], np.uint16), np.ones((1, 4096), np.uint8), PieceState())
+    forged = _replaced(old, old.resolve(f"{BRANCH}~{CAPTURES - 1}"), tuple(path.split("/")), key.bytes())
+    with pytest.raises(HostileImage, match="beyond its end"):
+        own_pages(old.load(forged))
 
 
 def test_the_commands_read_it(old: Repository, tmp_path: Path) -> None:

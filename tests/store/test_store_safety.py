@@ -419,6 +419,16 @@ def test_a_blob_of_another_piece_is_refused(repo: Repository) -> None:
         own_pages(repo.load(_forged(repo, commit, other)))
 
 
+def test_a_keyframe_of_another_quarter_is_refused(repo: Repository) -> None:
+    model = Model()
+    model.write(BASE, b"x")
+    model.write(BASE + 4096 * 600, b"y")
+    commit = model.capture(repo)
+    other = repo.show(commit, "proc/4242/memory/7f1234800000/00000000.key1")
+    with pytest.raises(HostileImage, match="another quarter"):
+        own_pages(repo.load(_forged(repo, commit, other)))
+
+
 def test_a_missing_object(repo: Repository) -> None:
     """A capture whose pack is gone is refused with its id; others stay readable."""
     model = Model()

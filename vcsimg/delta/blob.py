@@ -11,7 +11,7 @@ import numpy as np
 
 from vcsimg.delta import codec
 from vcsimg.delta.codec import Places, Words
-from vcsimg.delta.units import PAGE, PAGES, Flags, Indexes, Rows, ShortHashes
+from vcsimg.delta.units import PAGE, PAGES, QUARTER, Flags, Indexes, Rows, ShortHashes
 from vcsimg.errors import DamagedImage, HostileImage, NewerFormat
 
 MAGIC = b"VXD"
@@ -171,7 +171,7 @@ def _head(view: memoryview, where: str) -> _Head:
         raise HostileImage(where, "not a piece's keyframe or delta")
     if version != VERSION:
         raise NewerFormat(where, version, VERSION)
-    if not 0 < count <= PAGES or address % PAGE:
+    if not 0 < count <= PAGES or address % (PAGE * QUARTER):
         raise HostileImage(where, f"{count} pages at {address:#x}")
     if len(view) < _HEADER.size + 2 * count:
         raise DamagedImage(where, f"cut off after {len(view)} bytes")

@@ -15,8 +15,9 @@ NOT_SECTIONS = frozenset({"map", "mapped", "threads", "memory", "unreadable"})
 """Names below proc/<pid>/ that have a meaning of their own."""
 
 _FLAT = re.compile(r"(?:[0-9a-f]{12}|[1-9a-f][0-9a-f]{12,15})\Z")
-_HIGH = re.compile(r"(?:0|[1-9a-f][0-9a-f]{0,7})\Z")
-_DIGIT = re.compile(r"[0-9a-f]\Z")
+HIGH = re.compile(r"(?:0|[1-9a-f][0-9a-f]{0,7})\Z")
+"""An address divided by 2^32, as a name."""
+DIGIT = re.compile(r"[0-9a-f]\Z")
 _LAST = re.compile(r"[0-9a-f][08]\Z")
 _BLOB = re.compile(r"([0-9a-f]{8})\.(key[0-3]?|xor|patch)\Z")
 _SECTION = re.compile(r"[a-z][a-z0-9_-]*\Z")
@@ -36,12 +37,17 @@ def piece_path(number: int, depth: int) -> tuple[str, ...]:
     return (f"{address >> 32:x}", f"{address >> 28 & 15:x}", f"{address >> 20 & 255:02x}")
 
 
+def flat_number(name: str, shift: int) -> int | None:
+    """The address that one name spells, divided by 2^shift, or None when it spells none, or no multiple of that."""
+    number, rest = divmod(int(name, 16), 1 << shift) if _FLAT.match(name) else (0, 1)
+    return number if not rest else None
+
+
 def piece_number(names: tuple[str, ...]) -> int | None:
     """The piece that a path below memory/ spells, or None when it spells none."""
     if len(names) == FLAT:
-        number, rest = divmod(int(names[0], 16), 1 << PIECE_SHIFT) if _FLAT.match(names[0]) else (0, 1)
-        return number if not rest else None
-    if len(names) != DEEP or not _HIGH.match(names[0]) or not _DIGIT.match(names[1]) or not _LAST.match(names[2]):
+        return flat_number(names[0], PIECE_SHIFT)
+    if len(names) != DEEP or not HIGH.match(names[0]) or not DIGIT.match(names[1]) or not _LAST.match(names[2]):
         return None
     return int("".join(names), 16) >> (PIECE_SHIFT - 20)
 

@@ -10,6 +10,7 @@ from vcsimg.errors import HostileImage
 from vcsimg.image.pages import Bytes2D, Flags, Piece
 from vcsimg.image.units import PIECE_SHIFT
 from vcsimg.store import chain as chains
+from vcsimg.store.layout import DIGIT, FLAT, HIGH, flat_number
 from vcsimg.store.objects import Entry, Objects
 from vcsimg.store.source import Held, StoredPieces, Trees
 
@@ -19,9 +20,6 @@ QUARTER_BITS = PIECE_SHIFT - _SHIFT
 _QUARTERS = 1 << QUARTER_BITS
 DEPTH = 4
 """Names from memory/ down to a quarter's directory, of many."""
-_FLAT = re.compile(r"(?:[0-9a-f]{12}|[1-9a-f][0-9a-f]{12,15})\Z")
-_HIGH = re.compile(r"(?:0|[1-9a-f][0-9a-f]{0,7})\Z")
-_DIGIT = re.compile(r"[0-9a-f]\Z")
 _EVEN = re.compile(r"[02468ace]\Z")
 
 
@@ -40,12 +38,11 @@ def is_old(objects: Objects, memory: Entry, where: str) -> bool:
 
 def quarter_number(names: tuple[str, ...]) -> int | None:
     """The address of a piece, divided by 2 MiB, that a path below memory/ spells, or None."""
-    if len(names) == 1:
-        number, rest = divmod(int(names[0], 16), 1 << _SHIFT) if _FLAT.match(names[0]) else (0, 1)
-        return number if not rest else None
-    if len(names) != DEPTH or not _HIGH.match(names[0]) or not _EVEN.match(names[3]):
+    if len(names) == FLAT:
+        return flat_number(names[0], _SHIFT)
+    if len(names) != DEPTH or not HIGH.match(names[0]) or not _EVEN.match(names[3]):
         return None
-    return int("".join(names), 16) >> (_SHIFT - 20) if all(_DIGIT.match(name) for name in names[1:]) else None
+    return int("".join(names), 16) >> (_SHIFT - 20) if all(DIGIT.match(name) for name in names[1:]) else None
 
 
 def find_quarters(trees: Trees, base: tuple[str, ...], number: int) -> list[Entry | None]:
