@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from vcsimg.capture.farewell import Farewell
@@ -63,7 +64,7 @@ class Session:
         self.base = base
         self._load = load
         self._drafted = False  # the shadows hold what draft() gave
-        self._pause_of_draft = 0.0
+        self._paused = 0.0  # seconds in which processes were stopped to make the next capture ready
         self._in_step = False  # the shadows hold exactly what `base` holds
         self._captures: dict[int, ProcessCapture] = {}
         self._bases: dict[int, Process] = {}
@@ -103,12 +104,9 @@ class Session:
             return
         self._fall_back()
         for pid in self._pids():
-            with self._excused(pid):
-                capture, stopped = self._track(pid)
-                self._pause_of_draft += stopped
-                with capture.draft() as found:
-                    if found is not None:
-                        yield found
+            with self._excused(pid), self._track(pid).draft() as found:
+                if found is not None:
+                    yield found
         self._drafted = True
 
     @contextmanager
@@ -125,8 +123,8 @@ class Session:
             first = self._rehearsal.prepare()
             if first:
                 self._rehearsal.play()
-            pause = self._prepare() + self._pause_of_draft
-            self._pause_of_draft = 0.0
+            self._prepare()
+            pause, self._paused = self._paused, 0.0
             tree = TreeState()
             holds = ExitStack()
             if first or self._is_rehearsal_worth_it():
@@ -196,30 +194,32 @@ class Session:
         self._captures[pid] = capture
         return capture
 
-    def _prepare(self) -> float:
-        """Everything that can be done while the processes run. Returns seconds that they were stopped for it."""
-        pause = 0.0
+    def _prepare(self) -> None:
+        """Everything that can be done while the processes run."""
         pids = self._pids()
         self._open_files.prepare(pids)
         for pid in pids:
             with self._excused(pid):
-                capture, stopped = self._track(pid)
-                pause += stopped
-                capture.prepare()
-        return pause
+                self._track(pid).prepare(partial(self._stopped, pid))
 
     def _pids(self) -> list[int]:
         return [self.pid, *(procfs.descendants(self.pid) if self.options.tree else ())]
 
-    def _track(self, pid: int) -> tuple[ProcessCapture, float]:
-        """A process, and the seconds that it was stopped for, so that what it writes from now on is noted."""
+    def _track(self, pid: int) -> ProcessCapture:
+        """A process; what it writes from now on is noted, if that can be."""
         capture = self._captures.get(pid) or self._add(pid, self._bases.pop(pid, None))
         find_code_early(pid)
-        if not capture.wants_tracking(self.options.engine):
-            return capture, 0.0
+        if capture.wants_tracking(self.options.engine):
+            with self._stopped(pid) as held:
+                capture.begin_tracking(held)
+        return capture
+
+    @contextmanager
+    def _stopped(self, pid: int) -> Iterator[HeldProcess]:
+        """Stop a process for a moment."""
         with _no_collection(), hold(pid, timeout=self.options.timeout) as held:
-            capture.begin_tracking(held)
-        return capture, held.pause
+            yield held
+        self._paused += held.pause
 
     @contextmanager
     def _excused(self, pid: int) -> Iterator[None]:

@@ -9,8 +9,8 @@ finish()    while it runs again: compare, describe; its memory comes as changes,
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,6 +63,10 @@ _DRAFT_LEAST = _PRECOPY_LEAST
 
 _FEW = 1 << 20
 """So many bytes written while others were copied are left to be copied in the stop."""
+
+_NEW = 4 << 20
+"""Bytes of new regions from which on the process is stopped for a moment before what was written is copied, so that they are tracked from then on. What is
+not tracked is copied, or forked, in the stop, and that takes longer."""
 
 _MUCH = 128 << 20
 """Bytes that are tracked from which on the scan in the stop takes longer than telling somebody else to make it."""
@@ -216,8 +220,8 @@ class ProcessCapture:
                 yield from harvest.changes(OwnPages(self._map.plan, self._contents()), NO_RANGES, self._everything())
         self._bytes_drafted = harvest.bytes_read
 
-    def prepare(self) -> None:
-        """While it runs."""
+    def prepare(self, stop: Callable[[], AbstractContextManager[HeldProcess]] | None = None) -> None:
+        """While it runs. `stop`, if that may be, stops it."""
         self._state.prepare()
         self._look()
         self._harvest = Harvest(self._shadow, complete=self._complete)
@@ -226,7 +230,7 @@ class ProcessCapture:
         self.copied = 0
         if self._tracker is not None:
             with _opened(self._tid, "pagemap") as pagemap_fd, AutoMemory(self._tid) as memory:
-                self._precopy(self._tracker, pagemap_fd, memory)
+                self._precopy(self._tracker, pagemap_fd, memory, stop)
                 self._own_files.look(pagemap_fd)
         self._own_before = self._shadow.own_pages(self._map.eligible[True])
         self._constant = self._unchanging()
@@ -241,7 +245,13 @@ class ProcessCapture:
         """Whether hardly anything was written while prepare() copied: then a moment more or less until it is stopped makes no difference."""
         return self._tracker is not None and not len(self._dirty)
 
-    def _precopy(self, tracker: WriteProtection, pagemap_fd: int, memory: AutoMemory) -> None:
+    def _precopy(
+        self,
+        tracker: WriteProtection,
+        pagemap_fd: int,
+        memory: AutoMemory,
+        stop: Callable[[], AbstractContextManager[HeldProcess]] | None,
+    ) -> None:
         """Copy what was written; then what was written meanwhile, as long as that becomes less, as a virtual machine is moved."""
         self._freshly_armed = False
         left = _PRECOPY_LEAST
@@ -249,6 +259,11 @@ class ProcessCapture:
         while True:
             before = self._tracked
             written = self._collect(pagemap_fd)
+            if stop is not None and _size(populated(pagemap_fd, self._unregistered, file=False)) >= _NEW:
+                with stop() as held:
+                    self._register(tracker, held)
+                self._look()
+            stop = None
             fresh = [tracker.arm(pagemap_fd, self._map.eligible[file], file=file) for file in (False, True)]
             self._freshly_armed |= any(map(len, fresh)) or (self._precopied and before is not self._tracked)
             self._dirty = join([written, *fresh])
@@ -276,8 +291,13 @@ class ProcessCapture:
             return
         self._tracker = WriteProtection(uffd)
         self._address_space = procfs.auxv(self._tid)
-        if self._map.is_current(self._tid):
-            self._tracker.register(self._map.all_eligible, self._map.plan.regions)
+        self._unregistered = self._map.all_eligible
+        self._register(self._tracker, held)
+
+    def _register(self, tracker: WriteProtection, held: HeldProcess) -> None:
+        """While it is stopped: make known to the tracker what was not at the last look, if the map is as it was then."""
+        if self._map.is_current(held.threads[0].tid):
+            tracker.register(self._unregistered, self._map.plan.regions)
 
     def secure_facts(self, held: HeldProcess) -> None:
         """While it is stopped: everything but memory."""
