@@ -67,10 +67,12 @@ def program(name: str, folder: Path) -> Iterator[int]:
 
 
 def captured(name: str, folder: Path) -> dict[str, float]:
-    """Bytes and seconds a capture for one workload: ours and the peers'."""
+    """Bytes and seconds a capture for one workload: ours and the peers'. `vcsimg_s`: all of a capture; `storing_s`: what peers do, to store what is
+    at hand already."""
     cores: list[Path] = []
     seconds, changed, written = [], 0, []
     busy: list[float] = []
+    storing: list[float] = []
     with (
         Repository.init(folder / "repo") as repository,
         program(name, folder) as pid,
@@ -80,9 +82,10 @@ def captured(name: str, folder: Path) -> dict[str, float]:
 
         def timed(snapshot: Snapshot, **named: Any) -> str:
             read = tuple(replace(process, changes=iter(list(process.changes or ()))) for process in snapshot.processes)
-            began = time.process_time()
+            began, processor = time.monotonic(), time.process_time()
             made = commit(replace(snapshot, processes=read), **named)
-            busy.append(time.process_time() - began)
+            busy.append(time.process_time() - processor)
+            storing.append(time.monotonic() - began)
             return made
 
         repository.commit = timed  # type: ignore[method-assign]
@@ -103,13 +106,14 @@ def captured(name: str, folder: Path) -> dict[str, float]:
         "changed_mb": changed / CAPTURES / 1e6,
         "vcsimg": sum(written[1:]) / CAPTURES,
         "vcsimg_s": statistics.mean(seconds),
+        "storing_s": statistics.mean(storing[1:]),
         "stored_mb_s": changed / 1e6 / sum(busy[1:]),
     }
     for peer, run in PEERS.items():
         if shutil.which(peer.split()[0]):
-            began = time.monotonic()
-            found[peer] = run(folder, cores) / CAPTURES
-            found[f"{peer}_s"] = (time.monotonic() - began) / len(cores)
+            stored, seconds_of_peer = run(folder, cores)
+            found[peer] = stored / CAPTURES
+            found[f"{peer}_s"] = seconds_of_peer / CAPTURES
     return found
 
 
@@ -117,46 +121,50 @@ def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _patch_from(folder: Path, cores: list[Path]) -> float:
+def _patch_from(folder: Path, cores: list[Path]) -> tuple[float, float]:
     total = 0
+    began = time.monotonic()
     for old, new in pairwise(cores):
         patch = folder / "patch.zst"
         subprocess.run(["zstd", "-q", "-3", "--long=30", "-f", f"--patch-from={old}", new, "-o", patch], check=True)
         total += patch.stat().st_size
-    return total
+    return total, time.monotonic() - began
 
 
-def _each(folder: Path, cores: list[Path], store: Path, add: Callable[[Path], object]) -> float:
-    """Bytes that a store grows by from the second core on; every core under one name, as a backup tool sees it."""
-    first = 0
+def _each(to: Path, cores: list[Path], store: Path, add: Callable[[], object]) -> tuple[float, float]:
+    """Bytes that a store grows by from the second core on, and the seconds that `add` takes for these; every core is put at one place, as a
+    backup tool sees it."""
+    first, seconds = 0, 0.0
     for index, core in enumerate(cores):
-        shutil.copyfile(core, folder / "core")
-        add(folder / "core")
-        first = first or (_size(store) if index == 0 else 0)
-    return _size(store) - first
+        shutil.copyfile(core, to)
+        began = time.monotonic()
+        add()
+        if index == 0:
+            first = _size(store)
+        else:
+            seconds += time.monotonic() - began
+    return _size(store) - first, seconds
 
 
-def _restic(folder: Path, cores: list[Path]) -> float:
+def _restic(folder: Path, cores: list[Path]) -> tuple[float, float]:
     environment = {**os.environ, "RESTIC_PASSWORD": "x", "RESTIC_REPOSITORY": str(folder / "restic")}
     call = lambda *words: subprocess.run(["restic", "-q", *words], env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: E731
     call("init")
-    return _each(folder, cores, folder / "restic", lambda core: call("backup", str(core)))
+    return _each(folder / "core", cores, folder / "restic", lambda: call("backup", str(folder / "core")))
 
 
-def _borg(folder: Path, cores: list[Path]) -> float:
+def _borg(folder: Path, cores: list[Path]) -> tuple[float, float]:
     call = lambda *words: subprocess.run(["borg", *words], check=True, stdout=subprocess.DEVNULL)  # noqa: E731
     call("init", "-e", "none", str(folder / "borg"))
-    return _each(folder, cores, folder / "borg", lambda core: call("create", f"{folder / 'borg'}::{time.time()}", str(core)))
+    return _each(
+        folder / "core", cores, folder / "borg", lambda: call("create", f"{folder / 'borg'}::{time.time()}", str(folder / "core"))
+    )
 
 
-def _git(folder: Path, cores: list[Path]) -> float:
-    subprocess.run(["git", "init", "-q", folder / "git"], check=True)
-
-    def add(core: Path) -> None:
-        shutil.copyfile(core, folder / "git" / "core")
-        subprocess.run(["git", "-C", folder / "git", "add", "core"], check=True)
-
-    return _each(folder, cores, folder / "git" / ".git", add)
+def _git(folder: Path, cores: list[Path]) -> tuple[float, float]:
+    git = folder / "git"
+    subprocess.run(["git", "init", "-q", git], check=True)
+    return _each(git / "core", cores, git / ".git", lambda: subprocess.run(["git", "-C", git, "add", "core"], check=True))
 
 
 PEERS = {"zstd --patch-from": _patch_from, "restic": _restic, "borg": _borg, "git add": _git}
@@ -360,10 +368,20 @@ def main() -> None:
             found = captured(name, Path(folder))
         results[name] = found
         peers = [f"{found[peer] / 1e6:.2f}" if peer in found else "-" for peer in PEERS]
-        faster = f"{found['restic_s'] / found['vcsimg_s']:.0f}" if "restic_s" in found else "-"
-        speed = [f"{found['vcsimg_s'] * 1e3:.0f}", f"{found['stored_mb_s']:.0f}", faster]
+        faster = [f"{found['restic_s'] / found[ours]:.1f}" if "restic_s" in found else "-" for ours in ("storing_s", "vcsimg_s")]
+        speed = [f"{found['vcsimg_s'] * 1e3:.0f}", f"{found['storing_s'] * 1e3:.0f}", f"{found['stored_mb_s']:.0f}", *faster]
         rows.append([name, f"{found['changed_mb']:.1f}", f"{found['vcsimg'] / 1e6:.3f}", *peers, *speed])
-    columns = ["program", "pages changed", "vcsimg", *PEERS, "ms for it", "MB/s a core", "restic's time / ours"]
+    columns = [
+        "program",
+        "pages changed",
+        "vcsimg",
+        *PEERS,
+        "ms for it",
+        "storing alone",
+        "MB/s a core",
+        "restic / storing",
+        "restic / all",
+    ]
     print_table("MB a capture, captures 0.5 s apart", columns, rows)
     with tempfile.TemporaryDirectory(prefix="vcsimg-bench-") as folder:
         read = reading(Path(folder))
