@@ -34,20 +34,16 @@ class MapReader:
 
     def look(self, tid: int) -> bool:
         """While it runs: read the map; whether it has changed. `tid`: any thread of the process that has not ended."""
-        self._raw = procfs.read(tid, "maps")
-        return self._take(tid, procfs.parse_maps(self._raw))
+        return self._take_over(tid, stopped=False)
 
     def look_again(self, tid: int) -> bool:
-        """While it is stopped: whether the map is another one than at the last look. In most captures it is the same to the letter."""
-        raw = procfs.read(tid, "maps")
-        if raw == self._raw:
-            return False
-        self._raw = raw
-        return self._take(tid, procfs.parse_maps(raw), stopped=True)
+        """While it is stopped: whether the map is another one than at the last look."""
+        return self._take_over(tid, stopped=True)
 
     def is_current(self, tid: int) -> bool:
         """Whether the map is still the one that was taken over last."""
-        return self._is_same(procfs.read_maps(tid))
+        raw = procfs.read(tid, "maps")
+        return raw == self._raw or self._is_same(procfs.parse_maps(raw))
 
     def is_new(self, region: Region) -> bool:
         """Whether a region appeared only at the stop: its flags are not known yet."""
@@ -67,11 +63,19 @@ class MapReader:
         )
         self._unknown = set()
 
+    def _take_over(self, tid: int, *, stopped: bool) -> bool:
+        raw = procfs.read(tid, "maps")
+        if raw == self._raw:  # to the letter, as in most captures
+            return False
+        changed = self._take(tid, procfs.parse_maps(raw), stopped=stopped)
+        self._raw = raw
+        return changed
+
     def _is_same(self, regions: Sequence[Region]) -> bool:
         mine = self.plan.regions.regions
         return len(mine) == len(regions) and all(replace(old, flags=()) == new for old, new in zip(mine, regions, strict=True))
 
-    def _take(self, tid: int, regions: Sequence[Region], *, stopped: bool = False) -> bool:
+    def _take(self, tid: int, regions: Sequence[Region], *, stopped: bool) -> bool:
         """VmFlags cost a walk of all page tables (11 ms per GiB), so they are read only when the map has changed, and of a stopped process
         not at all: what is not known from before is looked up in complete_flags()."""
         if self._is_same(regions):

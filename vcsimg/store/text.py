@@ -16,15 +16,15 @@ _WORD_LIMIT = 1 << 64
 def format_thread(thread: Thread) -> bytes:
     """The file threads/<tid>: registers, the XSAVE area by lines of 64 bytes that are not zero, then the other records."""
     values = thread.registers
-    records = [Record("register", {"name": name, "value": f"{values[name]:#x}"}) for name in GENERAL_REGISTERS if name in values]
+    # Records, but not by way of a Record: these change in every capture.
+    lines = [f"register name={name} value={values[name]:#x}\n" for name in GENERAL_REGISTERS if name in values]
     if thread.xsave:
-        records.append(Record.make("xsave-size", bytes=len(thread.xsave)))
+        lines.append(f"xsave-size bytes={len(thread.xsave)}\n")
         for offset in range(0, len(thread.xsave), _XSAVE_LINE):
             line = thread.xsave[offset : offset + _XSAVE_LINE]
-            if line.strip(b"\0"):
-                records.append(Record("xsave", {"offset": str(offset), "data": line.hex()}))
-    records.extend(thread.records)
-    return format_records(records)
+            if any(line):
+                lines.append(f"xsave offset={offset} data={line.hex()}\n")
+    return "".join(lines).encode() + format_records(thread.records)
 
 
 def parse_thread(tid: int, data: bytes, where: str) -> Thread:
