@@ -478,7 +478,7 @@ def test_read_only_error_is_the_one_for_the_user(repo: Repository, monkeypatch: 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    monkeypatch.setattr("vcsimg.store.leftovers.Owner.unfinished", refuse)
     with pytest.raises(RepositoryReadOnly, match=str(repo.path)):
         Model().capture(repo)
     assert repo.branches() == []

@@ -158,7 +158,9 @@ class Harvest:
         mapped_ones = touches(known, mapped)
         for number in known[~mapped_ones].tolist():
             self._shadow.forget(number)
-        vanishing = set(known[mapped_ones & touches(known, vanished)].tolist())
+        vanishing = {
+            number for number in known[mapped_ones & touches(known, vanished)].tolist() if len(self._gone(number, vanished))
+        }
         joined = np.fromiter((number for number in base if number not in self._shadow), np.int64)
         numbers = {*self._updates, *self._spilled, *vanishing, *joined[touches(joined, mapped)].tolist()}
         plain: list[_Content] = []
@@ -272,7 +274,7 @@ class Harvest:
             )
             shadow.forget(number)
         if known and len(vanished):
-            gone = self._gone(number, pages, vanished)
+            gone = np.setdiff1d(self._gone(number, vanished), pages)
         elif known or self._complete:
             gone = np.zeros(0, np.uint16)
         else:
@@ -290,8 +292,9 @@ class Harvest:
             return _compared(content, shadow.read(number, pages), shadow.own(number)[pages])
         return _from_nothing(content)
 
-    def _gone(self, number: int, named: Indexes, vanished: Ranges) -> Indexes:
-        """Pages of a known piece that had own content, lie in vanished ranges, and were neither named nor found unchanged."""
+    def _gone(self, number: int, vanished: Ranges) -> Indexes:
+        """Pages of a known piece that had own content, lie in vanished ranges, and were not found unchanged: those among them that are not named have
+        none any more."""
         base = number << PIECE_SHIFT
         inside = page_numbers(clip(vanished, base, base + PIECE_SIZE)) & (PAGES_PER_PIECE - 1)
         flags = np.zeros(PAGES_PER_PIECE, bool)
@@ -299,7 +302,6 @@ class Harvest:
         flags &= self._shadow.own(number)
         if number in self._seen:
             flags &= ~self._seen[number]
-        flags[named] = False
         return np.flatnonzero(flags).astype(np.uint16)
 
 

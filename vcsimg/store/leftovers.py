@@ -11,6 +11,7 @@ about to move: their locks are removed with it.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import re
 import secrets
@@ -34,6 +35,7 @@ class Owner:
 
     def __init__(self, work: Path) -> None:
         self._work = work
+        self._numbers = itertools.count()
         while True:
             self.token = secrets.token_hex(8)
             path = work / f"owner-{self.token}"
@@ -55,8 +57,8 @@ class Owner:
 
     def unfinished(self) -> tuple[int, Path]:
         """A new file, open for writing, that is removed by others if we do not live to give it its name. Raises OSError."""
-        fd, name = tempfile.mkstemp(".tmp", f"{self.token}-", self._work)
-        return fd, Path(name)
+        path = self._work / f"{self.token}-{next(self._numbers)}.tmp"
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path
 
     def unfinished_directory(self) -> Path:
         """A new directory, removed in the same way. Raises OSError."""
