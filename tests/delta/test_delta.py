@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from vcsimg.delta import Delta, PieceState, StateMismatch, codec, describe, encode, merge, page_hashes, parse
 from vcsimg.delta.blob import apply_all
 from vcsimg.delta.encode import keyframes
+from vcsimg.delta.frames import dictionary
+from vcsimg.delta.lines import LINES, PATCH, pack_lines, unpack_patch
 from vcsimg.delta.merge import words_of
 from vcsimg.delta.units import PAGE, PAGES, QUARTER
+from vcsimg.delta.words import LANES, WORDS
 from vcsimg.errors import DamagedImage, HostileImage, ImageError, NewerFormat
 from vcsimg.image import units
 
@@ -158,10 +161,10 @@ def test_every_codec_comes_back(kind: str) -> None:
     expected_data[pages] ^= rows
     codec.xor_into(number, payload, pages, data, "test")
     assert np.array_equal(data, expected_data)
-    expected = {"pointers": codec.LANES, "text": codec.WORDS, "digits": codec.ZSTD, "random": codec.RAW}
+    expected = {"pointers": LANES, "text": WORDS, "digits": codec.ZSTD, "random": codec.RAW}
     assert number == expected.get(kind, number)
     if kind in ("zeros", "one", "counters"):
-        assert number in (codec.WORDS, codec.LANES)
+        assert number in (WORDS, LANES)
 
 
 def test_merging_refuses_deltas_that_do_not_follow() -> None:
@@ -296,9 +299,9 @@ def test_content_moves_between_lines_that_stay() -> None:
     new = old.copy()
     new[::2, 640:1280] = np.roll(old[::2, 640:1280], 3, axis=1)
     number, payload = codec.pack(old ^ new, old=old)
-    assert number == codec.LINES
+    assert number == LINES
     assert len(payload) < 150 * 60
-    assert np.array_equal(codec.unpack_patch(number, payload, old, "test"), new)
+    assert np.array_equal(unpack_patch(number, payload, old, "test"), new)
 
 
 @pytest.mark.parametrize("pages", [[0], [299], list(range(0, 300, 7)), list(range(300))])
@@ -310,11 +313,11 @@ def test_content_that_moved_from_page_to_page_is_found(pages: list[int]) -> None
     new[pages] = np.roll(old[pages[::-1]], 100, axis=1)
     new[pages, :64] = 0
     used = (old ^ new).reshape(-1).view(np.uint64) != 0
-    payload = codec._lines(old ^ new, old, used)
+    payload = pack_lines(old ^ new, old, used)
     assert len(payload) < 100 * len(pages) + 200
     spread = np.repeat(old, 2, axis=1)[:, ::2]
     spread.flags.writeable = False
-    assert np.array_equal(codec.unpack_patch(codec.LINES, payload, spread, "test"), new)
+    assert np.array_equal(unpack_patch(LINES, payload, spread, "test"), new)
 
 
 def test_patches_of_whole_pages_are_read() -> None:
@@ -322,17 +325,17 @@ def test_patches_of_whole_pages_are_read() -> None:
     rng = np.random.default_rng(7)
     old = rng.integers(0, 256, (20, PAGE), np.uint8)
     new = np.roll(old.reshape(-1), 5).reshape(old.shape)
-    payload = zstandard.ZstdCompressor(dict_data=codec._dictionary(old)).compress(new.tobytes())
+    payload = zstandard.ZstdCompressor(dict_data=dictionary(old)).compress(new.tobytes())
     assert len(payload) < new.nbytes // 4
-    assert np.array_equal(codec.unpack_patch(codec.PATCH, payload, old, "test"), new)
+    assert np.array_equal(unpack_patch(PATCH, payload, old, "test"), new)
 
 
 @pytest.mark.parametrize("kind", ["cut", "longer", "bomb", "other dictionary", "claims"])
 def test_hostile_patches_are_refused(kind: str) -> None:
     """A frame that is broken, makes more or less than the pages, or claims to: refused before memory is taken."""
     old = np.zeros((2, PAGE), np.uint8)
-    good = zstandard.ZstdCompressor(dict_data=codec._dictionary(old)).compress(bytes(2 * PAGE))
-    assert codec.unpack_patch(codec.PATCH, good, old, "test").shape == old.shape
+    good = zstandard.ZstdCompressor(dict_data=dictionary(old)).compress(bytes(2 * PAGE))
+    assert unpack_patch(PATCH, good, old, "test").shape == old.shape
     frame = {
         "cut": good[:-1],
         "longer": good + b"x",
@@ -341,11 +344,11 @@ def test_hostile_patches_are_refused(kind: str) -> None:
         "claims": b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 1 << 40),
     }[kind]
     with pytest.raises(ImageError):
-        codec.unpack_patch(codec.PATCH, frame, old, "test")
+        unpack_patch(PATCH, frame, old, "test")
     every = zstandard.compress(b"\xff" * 16)
-    assert codec.unpack_patch(codec.LINES, struct.pack("<I", len(every)) + every + good, old, "test").shape == old.shape
+    assert unpack_patch(LINES, struct.pack("<I", len(every)) + every + good, old, "test").shape == old.shape
     with pytest.raises(ImageError):
-        codec.unpack_patch(codec.LINES, struct.pack("<I", len(every)) + every + frame, old, "test")
+        unpack_patch(LINES, struct.pack("<I", len(every)) + every + frame, old, "test")
 
 
 @pytest.mark.parametrize("bitmap", [b"", b"\xff" * 15, b"\xff" * 17, b"\0" * 16, b"\x80" + b"\0" * 15, bytes(1 << 28)])
@@ -355,13 +358,13 @@ def test_hostile_lines_are_refused(bitmap: bytes) -> None:
     packed = zstandard.compress(bitmap)
     frame = zstandard.compress(bytes(2 * PAGE))
     with pytest.raises(ImageError):
-        codec.unpack_patch(codec.LINES, struct.pack("<I", len(packed)) + packed + frame, old, "test")
+        unpack_patch(LINES, struct.pack("<I", len(packed)) + packed + frame, old, "test")
 
 
 @pytest.mark.parametrize("payload", [b"", b"\0\0\0", bytes(4), b"\xff\xff\xff\xff", b"\xff\xff\xff\xff" + bytes(64)])
 def test_lines_that_are_cut_off_are_refused(payload: bytes) -> None:
     with pytest.raises(ImageError):
-        codec.unpack_patch(codec.LINES, payload, np.zeros((2, PAGE), np.uint8), "test")
+        unpack_patch(LINES, payload, np.zeros((2, PAGE), np.uint8), "test")
 
 
 def _blob(*, index: list[int], payload: bytes, codec: int = 1, hashes: int | None = None, count: int | None = None) -> bytes:

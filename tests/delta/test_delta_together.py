@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcsimg.delta import PieceState, StateMismatch, encode
-from vcsimg.delta.codec import FEW_WORDS
 from vcsimg.delta.encode import keyframes
 from vcsimg.delta.together import Change, encode_together
+from vcsimg.delta.words import FEW_WORDS
 
 KINDS = ("few", "few", "few", "one", "most", "many", "same", "new page", "page gone", "wrong old")
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from vcsimg.delta import codec
-from vcsimg.delta.codec import Places, Words
+from vcsimg.delta.lines import LINES, PATCH, unpack_patch
 from vcsimg.delta.units import PAGE, PAGES, QUARTER, Flags, Indexes, Rows, ShortHashes
+from vcsimg.delta.words import LANES, WORDS, Places, Words, xor_small
 from vcsimg.errors import DamagedImage, HostileImage, NewerFormat
 
 MAGIC = b"VXD"
@@ -51,12 +52,12 @@ class Delta:
     @property
     def is_patch(self) -> bool:
         """It leads forward only, from the contents before."""
-        return self.codec in (codec.PATCH, codec.LINES)
+        return self.codec in (PATCH, LINES)
 
     @property
     def has_words(self) -> bool:
         """It is coded by words: what changes can be had without all that does not."""
-        return self.codec in (codec.WORDS, codec.LANES)
+        return self.codec in (WORDS, LANES)
 
     def rows(self, where: str) -> Rows:
         """The XOR of the pages' contents, (n, 4096), read-only; not of a patch. Raises DamagedImage, HostileImage."""
@@ -64,12 +65,12 @@ class Delta:
 
     def after_rows(self, old: Rows, where: str) -> Rows:
         """What it makes of the contents of its pages, both (n, 4096). Raises DamagedImage, HostileImage."""
-        return codec.unpack_patch(self.codec, self.payload, old, where) if self.is_patch else old ^ self.rows(where)
+        return unpack_patch(self.codec, self.payload, old, where) if self.is_patch else old ^ self.rows(where)
 
     def apply_to(self, data: Rows, where: str, *, zeros: bool = False) -> None:
         """Bring the contents of a piece (2048, 4096) forward; `zeros`: those of an empty one. Raises DamagedImage, HostileImage."""
         if self.is_patch:
-            data[self.pages] = codec.unpack_patch(self.codec, self.payload, data[self.pages], where)
+            data[self.pages] = unpack_patch(self.codec, self.payload, data[self.pages], where)
         else:
             codec.xor_into(self.codec, self.payload, self.pages, data, where, zeros=zeros)
 
@@ -87,11 +88,11 @@ def apply_all(deltas: Sequence[Delta], data: Rows, where: str) -> None:
             small.append((delta.codec, delta.payload, delta.pages))  # XORs can wait, and go together
             continue
         if small and delta.is_patch:
-            codec.xor_small(small, data, where)
+            xor_small(small, data, where)
             small.clear()
         delta.apply_to(data, where, zeros=delta.is_key)
     if small:
-        codec.xor_small(small, data, where)
+        xor_small(small, data, where)
 
 
 def xor_each(deltas: Sequence[Delta], rows: Rows, where: str) -> None:
@@ -100,7 +101,7 @@ def xor_each(deltas: Sequence[Delta], rows: Rows, where: str) -> None:
     ends = np.cumsum([len(delta.pages) for delta in deltas]).tolist()
     numbers = np.arange(ends[-1], dtype=np.intp)
     parts = [(delta.codec, delta.payload, numbers[end - len(delta.pages) : end]) for delta, end in zip(deltas, ends, strict=True)]
-    codec.xor_small(parts, rows, where)
+    xor_small(parts, rows, where)
 
 
 def format_index(pages: Indexes, had: Flags, has: Flags) -> bytes:

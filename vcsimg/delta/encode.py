@@ -10,6 +10,7 @@ from vcsimg.delta import codec
 from vcsimg.delta.blob import Delta
 from vcsimg.delta.hashes import PieceState, fold, page_hashes, shortened
 from vcsimg.delta.units import PAGES, QUARTER, Flags, Indexes, Rows
+from vcsimg.delta.words import few_words
 
 
 class StateMismatch(Exception):
@@ -56,7 +57,7 @@ def encode(
     rows = np.ascontiguousarray(rows)
     before_rows = np.ascontiguousarray(old) if every or had.any() else None
     number, payload = codec.pack(rows, quick=quick, old=before_rows)
-    few = codec.few_words(rows, pages, len(payload))
+    few = few_words(rows, pages, len(payload))
     return Delta(address, before, digest, pages, had, has, short, number, payload, few)
 
 

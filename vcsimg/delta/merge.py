@@ -15,6 +15,7 @@ import numpy as np
 from vcsimg.delta import codec
 from vcsimg.delta.blob import Delta, format_index, heads_of, parse_index
 from vcsimg.delta.units import PAGE, PAGES, Flags, Indexes, ShortHashes
+from vcsimg.delta.words import used_words
 from vcsimg.errors import DamagedImage
 
 _MOST_WORDS = 1 << 15
@@ -42,7 +43,7 @@ def words_of(delta: Delta, where: str) -> Words | None:
     """A delta as words; None if they are many, or if it is not coded by words. Raises DamagedImage, HostileImage."""
     found = delta.few
     if found is None and len(delta.payload) <= _MOST_WORDS * 8:
-        found = codec.used_words(delta.codec, delta.payload, delta.pages, where)
+        found = used_words(delta.codec, delta.payload, delta.pages, where)
     if found is None:
         return None
     index = format_index(delta.pages, delta.had, delta.has)

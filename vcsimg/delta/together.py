@@ -14,6 +14,7 @@ from vcsimg.delta import codec
 from vcsimg.delta.blob import Delta
 from vcsimg.delta.hashes import PieceState, page_hashes, shortened
 from vcsimg.delta.units import PAGE, Flags, Hashes, Indexes, Rows
+from vcsimg.delta.words import FEW_WORDS
 
 _WORD_BITS = 9
 _WORDS = 1 << _WORD_BITS
@@ -50,7 +51,7 @@ def encode_together(changes: Sequence[Change]) -> list[Delta | None]:
     page_of = found >> _WORD_BITS
     used_of = np.bincount(page_of, minlength=len(rows))
     words_of = np.add.reduceat(used_of, starts)
-    few = (words_of <= codec.FEW_WORDS) & (np.minimum.reduceat(used_of, starts) > 0)
+    few = (words_of <= FEW_WORDS) & (np.minimum.reduceat(used_of, starts) > 0)
     pages = np.concatenate([change.pages for change in changes])
     own = np.concatenate([change.had for change in changes]) & np.concatenate([change.has for change in changes])
     own &= np.concatenate([change.state.own[change.pages] for change in changes])

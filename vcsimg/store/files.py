@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
-from vcsimg.delta.codec import pack_frame
+from vcsimg.delta.frames import pack_frame
 from vcsimg.image.records import Record, format_records
 from vcsimg.image.snapshot import FILE_PART, FileContent
 from vcsimg.store.layout import chunk_directory, chunk_name, part_name

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vcsimg.delta.codec import unpack_frame
+from vcsimg.delta.frames import unpack_frame
 from vcsimg.delta.units import QUARTER
 from vcsimg.errors import DamagedImage, HostileImage
 from vcsimg.image.pages import Piece, PieceSource
