@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.restore.reviving import heed_signals
-from vcsimg.capture import Options, open_files
+from vcsimg.capture import Options, file_uses, open_files
 from vcsimg.capture.open_files import OpenFiles
 from vcsimg.image.sections.contents import Content
 from vcsimg.image.snapshot import FILE_PART, Process
@@ -162,7 +162,8 @@ def test_a_process_that_does_nothing_has_the_same_tree_again_and_its_files_are_n
         program.capture()
         program.capture()
         before = program.repository.show("HEAD", f"proc/{program.process.pid}/contents")
-        monkeypatch.setattr(open_files, "_opened", lambda use: pytest.fail(f"{use.text} is read again"))
+        for module in (open_files, file_uses):
+            monkeypatch.setattr(module, "opened", lambda use: pytest.fail(f"{use.text} is read again"))
         program.capture()
         assert program.repository.show("HEAD", f"proc/{program.process.pid}/contents") == before
 
@@ -394,8 +395,8 @@ def test_a_server_that_does_not_answer_is_not_waited_for(tmp_path: Path, monkeyp
         raise FileNotFoundError(2, "too late")
         yield 0
 
-    monkeypatch.setattr(open_files, "_opened", waiting)
-    monkeypatch.setattr(open_files, "_PATIENCE", 0.01)
+    monkeypatch.setattr(file_uses, "opened", waiting)
+    monkeypatch.setattr(file_uses, "_PATIENCE", 0.01)
     with running(tmp_path, CHANGED.replace("MODE", "'ab'").replace("SIZE", "100")) as program:
         program.capture()
         assert program.records()["file"].reason == "it cannot be read: its file server does not answer"

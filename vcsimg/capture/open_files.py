@@ -14,19 +14,34 @@ only the end is read in the stop.
 
 from __future__ import annotations
 
-import errno
 import os
-import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, Queue
-from typing import TypeVar
 
 from vcsimg.capture.file_copies import FileCopy, Scratch, key_of
-from vcsimg.capture.state.descriptors import O_ACCMODE, O_PATH, Descriptor
+from vcsimg.capture.file_uses import (
+    Key,
+    Signature,
+    Use,
+    cut,
+    is_file,
+    mark_of,
+    only_appended,
+    opened,
+    parts_of,
+    patiently,
+    read_at_once,
+    read_served,
+    signature_now,
+    signature_of,
+    use_of,
+    uses_of_regions,
+    uses_of_running,
+)
+from vcsimg.capture.state.descriptors import Descriptor
 from vcsimg.capture.state.paths import resolve
 from vcsimg.errors import ProcessChanged
 from vcsimg.image.region import Region
@@ -35,7 +50,7 @@ from vcsimg.image.sections.item import Item
 from vcsimg.image.sections.unsaved import Unsaved
 from vcsimg.image.snapshot import FILE_PART, FileContent, Section
 from vcsimg.image.versions import covers
-from vcsimg.kernel import procfs, statx
+from vcsimg.kernel import procfs
 from vcsimg.kernel.filesystems import Kind, kinds
 
 LIMIT = 64 << 20
@@ -47,48 +62,11 @@ _ALL = 16
 """So many times the limit for all files of a capture together."""
 _IN_THE_STOP = 4 << 20
 """Bytes that are read while the processes are stopped, at about 4 GB/s."""
-_BLOCK = 1 << 20
 _TICK = 20_000_000
 """Nanoseconds: twice the longest step of the kernel's clock for times of files (a jiffy with HZ=100)."""
 
 _MANY_MOUNTS = 300
 """So many are looked up only once: reading about them takes 2 µs each."""
-_PATIENCE = 5.0
-"""Seconds that a file server has to give out a file."""
-
-_REGULAR = 0o100000
-_TYPE = 0o170000
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-
-_T = TypeVar("_T")
-
-Key = tuple[str, int]
-"""Device and inode."""
-Signature = tuple[int, int, int]
-"""Size, mtime, ctime."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Use:
-    """A file as a process has it: `link` leads to it, `text` is its path. `mark`: of its state; `region`: it is mapped to be written."""
-
-    pid: int
-    link: str
-    text: str
-    where: statx.Statx
-    written: bool
-    appended: bool
-    leased: bool
-    mark: bytes
-    region: Region | None = None
-
-    @property
-    def key(self) -> Key:
-        return self.where.device, self.where.inode
-
-    @property
-    def signature(self) -> Signature:
-        return self.where.size, self.where.mtime, self.where.ctime
 
 
 @dataclass
@@ -109,7 +87,7 @@ class _Outcome:
     worth a record where it is `made_up` when it is read), or is `in_memory` of these processes, or is the copy when `parts` have been put into
     it from part `first` on; `later`: when it has been read again."""
 
-    uses: list[_Use]
+    uses: list[Use]
     in_memory: frozenset[int] = frozenset()
     made_up: bool = False
     reason: str | None = None
@@ -120,7 +98,7 @@ class _Outcome:
     content: FileContent | None = None
 
     @property
-    def use(self) -> _Use:
+    def use(self) -> Use:
         return self.uses[0]
 
     @property
@@ -130,7 +108,7 @@ class _Outcome:
     @property
     def appended(self) -> bool:
         """All that the processes can do is to append."""
-        return _only_appended(self.uses)
+        return only_appended(self.uses)
 
     @property
     def mapped(self) -> bool:
@@ -171,9 +149,9 @@ class OpenFiles:
             return
         if len(self._mounts) < _MANY_MOUNTS:
             self._mounts.clear()  # their ids are used again
-        found: dict[Key, list[_Use]] = {}
+        found: dict[Key, list[Use]] = {}
         for pid in pids:
-            for use in _uses_of_running(pid):
+            for use in uses_of_running(pid):
                 found.setdefault(use.key, []).append(use)
                 if use.where.mount not in self._mounts:
                     self._learn_mounts(use)
@@ -186,7 +164,7 @@ class OpenFiles:
                 known = self._known.get(key)
                 if known is None or not known.settled or known.signature != uses[0].signature:
                     known = self._read(uses[0])
-                known.steady = _only_appended(uses)
+                known.steady = only_appended(uses)
                 if not known.settled or known.signature != uses[0].signature:
                     continue
             if not busy:
@@ -204,33 +182,33 @@ class OpenFiles:
         self._stopped_at = time.time_ns()
         self._room = _ALL * self._limit
         self._mapped = set()
-        mapped = [use for pid, found in regions.items() for use in _uses_of_regions(pid, found)]
+        mapped = [use for pid, found in regions.items() for use in uses_of_regions(pid, found)]
         suspects = {use.key for use in mapped}
         for table in tables.values():
             for descriptor in table:
-                if _is_file(descriptor) and _mark(descriptor.raw) not in self._marks:
+                if is_file(descriptor) and mark_of(descriptor.raw) not in self._marks:
                     suspects.add((descriptor.where.device, descriptor.where.inode))
         if suspects:
             room = _IN_THE_STOP
             for outcome in self._outcomes_of(mapped, suspects):
                 room -= self._secure(outcome, room)
 
-    def _outcomes_of(self, mapped: Iterable[_Use], keys: Container[Key] | None = None) -> list[_Outcome]:
+    def _outcomes_of(self, mapped: Iterable[Use], keys: Container[Key] | None = None) -> list[_Outcome]:
         """Of the files with these keys; None: of all that have none yet."""
         found: dict[Key, _Outcome] = {}
         for pid, table in self._tables.items():
             for descriptor in table:
-                if not _is_file(descriptor):
+                if not is_file(descriptor):
                     continue
                 key = descriptor.where.device, descriptor.where.inode
                 if key in keys if keys is not None else key not in self._outcomes:
-                    found.setdefault(key, _Outcome([])).uses.append(_use_of(pid, descriptor))
+                    found.setdefault(key, _Outcome([])).uses.append(use_of(pid, descriptor))
         for use in mapped:
             found.setdefault(use.key, _Outcome([])).uses.append(use)
         self._outcomes.update(found)
         return list(found.values())
 
-    def _unwanted(self, uses: Sequence[_Use]) -> str | None:
+    def _unwanted(self, uses: Sequence[Use]) -> str | None:
         """Why a file is not to be read."""
         size = uses[0].where.size
         if any(use.leased for use in uses):
@@ -239,10 +217,10 @@ class OpenFiles:
             return f"it has {size} bytes, and up to {self._limit} are kept (--file-content)" if size > self._limit else None
         return f"it is only read, and has more than {_SMALL} bytes" if size > min(_SMALL, self._limit) else None
 
-    def _kind(self, use: _Use) -> Kind:
+    def _kind(self, use: Use) -> Kind:
         return self._mounts.get(use.where.mount, Kind.OTHER)
 
-    def _learn_mounts(self, use: _Use) -> None:
+    def _learn_mounts(self, use: Use) -> None:
         """What kind of file system each mount is; one that is detached, or that the kernel does not name, is not known."""
         with suppress(OSError):
             self._mounts.update(kinds(procfs.read(use.pid, "mountinfo")))
@@ -280,8 +258,8 @@ class OpenFiles:
         if size - first * FILE_PART > room:
             return 0
         try:
-            with _opened(use) as fd:
-                data = _read_at_once(fd, first * FILE_PART, size)
+            with opened(use) as fd:
+                data = read_at_once(fd, first * FILE_PART, size)
         except OSError:
             return 0  # finish() will tell
         if first and known is not None and key_of(data[:FILE_PART]) != known.copy.keys[first]:
@@ -326,7 +304,7 @@ class OpenFiles:
             known = self._read_later(outcome)
         elif outcome.parts is not None:
             known = known or self._new(use)
-            known.copy.replace(outcome.first, _cut(memoryview(outcome.parts)))
+            known.copy.replace(outcome.first, cut(memoryview(outcome.parts)))
             known.signature = use.signature
             known.settled = use.where.ctime < self._stopped_at - _TICK
         if outcome.reason is None and known is not None:
@@ -349,7 +327,7 @@ class OpenFiles:
         before = self._known.get(use.key)
         same = before.copy.keys if before is not None and before.signature == use.signature else None
         growing = outcome.appended and (before is None or before.steady)
-        if not growing and _signature_now(use) != use.signature:
+        if not growing and signature_now(use) != use.signature:
             self._busy[use.key] = use.signature
             outcome.fails("it was written while it was copied")
             return None
@@ -370,11 +348,11 @@ class OpenFiles:
             known.copy.stored()
         self._scratch.clear()
 
-    def _new(self, use: _Use) -> _Known:
+    def _new(self, use: Use) -> _Known:
         known = self._known[use.key] = _Known(FileCopy(self._scratch))
         return known
 
-    def _read(self, use: _Use, size: int | None = None) -> _Known:
+    def _read(self, use: Use, size: int | None = None) -> _Known:
         """Read a file as it is now: all of it, or its first bytes. What prevents it is noted as the reason."""
         known = self._known.get(use.key) or self._new(use)
         known.reason = ""
@@ -383,13 +361,13 @@ class OpenFiles:
         most = min(self._limit if size is None else size, self._limit)
         try:
             if self._kind(use) is Kind.SERVED:
-                before, data, after = _patiently(lambda: _read_served(use, most))
-                known.copy.replace(0, _cut(memoryview(data)))
+                before, data, after = patiently(lambda: read_served(use, most))
+                known.copy.replace(0, cut(memoryview(data)))
             else:
-                with _opened(use) as fd:
-                    before = _signature(fd)
-                    known.copy.replace(0, _parts(fd, min(most, before[0])))
-                    after = _signature(fd)
+                with opened(use) as fd:
+                    before = signature_of(fd)
+                    known.copy.replace(0, parts_of(fd, min(most, before[0])))
+                    after = signature_of(fd)
         except OSError as error:
             known.reason = f"it cannot be read: {error.strerror}"
             return known
@@ -402,83 +380,20 @@ class OpenFiles:
 class _Again:
     """Reads parts again that the store had, and does not know any more."""
 
-    def __init__(self, use: _Use, keys: Sequence[bytes]) -> None:
+    def __init__(self, use: Use, keys: Sequence[bytes]) -> None:
         self._use = use
         self._keys = tuple(keys)
 
     def read(self, offset: int, length: int) -> bytes:
         """Raises ProcessChanged when they are other ones by now."""
         try:
-            with _opened(self._use) as fd:
+            with opened(self._use) as fd:
                 data = os.pread(fd, length, offset)
         except OSError:
             data = b""
         if len(data) != length or key_of(data) != self._keys[offset // FILE_PART]:
             raise ProcessChanged(self._use.pid, f"its file {self._use.text} changed while it was being captured")
         return data
-
-
-def _uses_of_running(pid: int) -> Iterator[_Use]:
-    """Most descriptors of large servers are sockets, of which no more than the link is read."""
-    folder = f"/proc/{pid}/fd"
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return
-    for name in names:
-        link = f"{folder}/{name}"
-        try:
-            text = os.readlink(link)
-            if not text.startswith("/") or text.startswith("/memfd:"):
-                continue
-            raw = statx.statx_raw(link)
-            where = statx.parse(raw)
-            if where.mode & _TYPE != _REGULAR or not where.links:
-                continue
-            with open(f"/proc/{pid}/fdinfo/{name}", "rb") as file:
-                info = file.read()
-        except OSError:
-            continue  # closed meanwhile
-        flags = int(info[info.index(b"flags:\t") + 7 :].split(None, 1)[0], 8)
-        if not flags & O_PATH:
-            yield _use(pid, link, text, where, flags, info, _mark(raw))
-
-
-def _is_file(descriptor: Descriptor) -> bool:
-    """Whether it leads to a regular file that has a name."""
-    return descriptor.type == "regular" and not descriptor.flags & O_PATH and descriptor.where.links > 0
-
-
-def _use_of(pid: int, descriptor: Descriptor) -> _Use:
-    link = f"/proc/{pid}/fd/{descriptor.fd}"
-    return _use(pid, link, descriptor.text, descriptor.where, descriptor.flags, descriptor.info, _mark(descriptor.raw))
-
-
-def _uses_of_regions(pid: int, regions: Iterable[Region]) -> Iterator[_Use]:
-    for region in regions:
-        # The kernel's own link, for those who may follow it, asks no file system for names.
-        for link in (f"/proc/{pid}/map_files/{region.start:x}-{region.end:x}", f"/proc/{pid}/root{region.name}"):
-            try:
-                where = statx.statx(link)
-            except OSError:
-                continue
-            if where.inode == region.inode and where.mode & _TYPE == _REGULAR:
-                yield _Use(pid, link, region.name, where, True, False, False, b"", region)
-                break
-
-
-def _use(pid: int, link: str, text: str, where: statx.Statx, flags: int, info: bytes, mark: bytes) -> _Use:
-    written = flags & O_ACCMODE != os.O_RDONLY
-    return _Use(pid, link, text, where, written, written and bool(flags & os.O_APPEND), b"LEASE" in info, mark)
-
-
-def _mark(raw: bytes) -> bytes:
-    """Of a struct statx, what tells the file, and whether it has changed: device, inode, size, ctime."""
-    return raw[136:144] + raw[32:48] + raw[96:112]
-
-
-def _only_appended(uses: Iterable[_Use]) -> bool:
-    return all(use.appended or not use.written for use in uses)
 
 
 def _in_memory(outcome: _Outcome) -> frozenset[int]:
@@ -491,91 +406,7 @@ def _in_memory(outcome: _Outcome) -> frozenset[int]:
     return frozenset(pid for pid, mapped in regions.items() if covers(sorted(mapped, key=lambda region: region.offset), size))
 
 
-@contextmanager
-def _opened(use: _Use) -> Iterator[int]:
-    """The file, for reading. Raises OSError; FileNotFoundError where it is another one."""
-    try:
-        fd = os.open(use.link, _FLAGS | os.O_NOATIME)
-    except PermissionError:
-        fd = os.open(use.link, _FLAGS)  # it is another user's
-    try:
-        facts = os.fstat(fd)  # not statx(): that is for one thread only
-        if (statx.device_name(os.major(facts.st_dev), os.minor(facts.st_dev)), facts.st_ino) != use.key:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), use.link)
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _patiently(read: Callable[[], _T]) -> _T:
-    """The result of a call that may wait for a server that is dead: given up after a while, and left to itself. Raises OSError."""
-    results: Queue[_T | OSError] = Queue()
-
-    def run() -> None:
-        try:
-            results.put(read())
-        except OSError as error:
-            results.put(error)
-
-    threading.Thread(target=run, name="vcsimg-served", daemon=True).start()
-    try:
-        result = results.get(timeout=_PATIENCE)
-    except Empty:
-        raise OSError(errno.ETIMEDOUT, "its file server does not answer") from None
-    if isinstance(result, OSError):
-        raise result
-    return result
-
-
-def _read_served(use: _Use, size: int) -> tuple[Signature, bytes, Signature]:
-    with _opened(use) as fd:
-        before = _signature(fd)
-        data = b"".join(bytes(part) for part in _parts(fd, min(size, before[0])))
-        return before, data, _signature(fd)
-
-
-def _signature_now(use: _Use) -> Signature | None:
-    try:
-        with _opened(use) as fd:
-            return _signature(fd)
-    except OSError:
-        return None
-
-
-def _signature(fd: int) -> Signature:
-    facts = os.fstat(fd)
-    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
-
-
-def _parts(fd: int, size: int) -> Iterator[memoryview]:
-    """The first bytes of a file by parts, in memory that is used again."""
-    buffer = memoryview(bytearray(min(_BLOCK, max(size, 1))))
-    position = 0
-    while position < size:
-        wanted = min(_BLOCK, size - position)
-        done = 0
-        while done < wanted and (got := os.preadv(fd, [buffer[done:wanted]], position + done)):
-            done += got
-        yield from _cut(buffer[:done])
-        position += done
-        if done < wanted:
-            return
-
-
-def _cut(data: memoryview) -> Iterator[memoryview]:
-    for offset in range(0, len(data), FILE_PART):
-        yield data[offset : offset + FILE_PART]
-
-
-def _read_at_once(fd: int, offset: int, end: int) -> bytes:
-    """Bytes [offset, end). Raises OSError if there are fewer."""
-    data = os.pread(fd, end - offset, offset)
-    if len(data) != end - offset:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-    return data
-
-
-def _record(use: _Use, outcome: _Outcome) -> Content:
+def _record(use: Use, outcome: _Outcome) -> Content:
     where = outcome.use.where
     return Content(
         device=where.device,
