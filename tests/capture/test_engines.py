@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.capture.comparison import assert_same, read_everything
+from tests.capture.comparison import assert_same
 from tests.capture.memory_store import MemoryStore
 from tests.conftest import Target, on_one_processor
 from vcsimg.capture import Options, Session
 from vcsimg.capture import target as target_module
 from vcsimg.capture.early import EarlyLook
 from vcsimg.capture.harvest import Harvest
-from vcsimg.capture.target import ProcessCapture
 from vcsimg.errors import DiskFull
-from vcsimg.process import HeldProcess
 
 ENGINES = ["wp", "wp early", "wp draft", "cow", "compare", "auto"]
 """wp early: looks for what was written aside, and copies all of it while the process runs; wp draft: has all of it stored while the process
@@ -45,24 +41,6 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         monkeypatch.setattr("vcsimg.capture.early._others", lambda: 3)
         monkeypatch.setattr("vcsimg.capture.protection._STEP", 1 << 20)
     return name
-
-
-@pytest.fixture
-def truths(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Any]]:
-    """The truth of each process, read in the same stop in which a capture secures it."""
-    found: dict[int, Any] = {}
-    secure = ProcessCapture.secure_memory
-
-    def read_too(self: ProcessCapture, held: HeldProcess, engine: str) -> None:
-        secure(self, held, engine)
-        found[held.pid] = read_everything(held.pid, held.memory)
-
-    monkeypatch.setattr(ProcessCapture, "secure_memory", read_too)
-    yield found
-    # Hundreds of MiB, in part held by cycles: whatever is tested next forks faster without them.
-    found.clear()
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture

@@ -8,29 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.capture.comparison import assert_same, read_everything
+from tests.capture.comparison import assert_same
 from tests.capture.memory_store import MemoryStore
 from tests.conftest import Target, on_one_processor
 from vcsimg.capture import Options, Session
-from vcsimg.capture.target import ProcessCapture
 from vcsimg.kernel import features
-from vcsimg.process import HeldProcess
 
 Start = Callable[..., Target]
-
-
-@pytest.fixture
-def truths(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
-    """The truth of each process, as in test_engines, but for no more memory than the test has."""
-    found: dict[int, Any] = {}
-    secure = ProcessCapture.secure_memory
-
-    def read_too(self: ProcessCapture, held: HeldProcess, engine: str) -> None:
-        secure(self, held, engine)
-        found[held.pid] = read_everything(held.pid, held.memory)
-
-    monkeypatch.setattr(ProcessCapture, "secure_memory", read_too)
-    return found
 
 
 @pytest.mark.parametrize("engine", ["auto", "compare"])
