@@ -13,11 +13,11 @@ import pytest
 
 from tests.capture.comparison import assert_same
 from tests.capture.memory_store import MemoryStore
-from tests.capture.test_engines import capture, start, truths
+from tests.capture.test_engines import capture, start
 from tests.conftest import Target
 from vcsimg.capture import Options, Session
 
-__all__ = ["start", "truths"]
+__all__ = ["start"]
 
 Start = Callable[..., Target]
 
