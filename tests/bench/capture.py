@@ -44,8 +44,14 @@ class Target:
         self._answer()
 
     def dirty(self, percent: float) -> None:
+        self._tell(f"{percent}")
+
+    def grow(self, mib: int) -> None:
+        self._tell(f"+{mib}")
+
+    def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{percent}\n".encode())
+        self._process.stdin.write(f"{line}\n".encode())
         self._process.stdin.flush()
         self._answer()
 
@@ -93,20 +99,20 @@ def cpu_seconds() -> float:
     )
 
 
-def series(
-    folder: Path, program: Path, mib: int, percent: float, rounds: int, threads: int = 0, engine: str = "auto"
-) -> dict[str, Any]:
-    """One target, captured again and again with `percent` of its pages dirtied in between."""
+def series(folder: Path, program: Path, mib: int, percent: float, rounds: int, threads: int = 0, grows: int = 0) -> dict[str, Any]:
+    """One target, captured again and again with `percent` of its pages dirtied in between, and `grows` MiB added."""
     with Target(program, mib, threads) as target:
         stop = gcore(folder, target.pid)
         stored = gcore(folder, target.pid, compressed=True)
         pauses, walls, sizes = [], [], []
-        with recorder(folder, target.pid, engine) as made:
+        with recorder(folder, target.pid) as made:
             os.sync()
             first = made.capture()
             began = cpu_seconds()
             for _ in range(rounds):
                 target.dirty(percent)
+                if grows:
+                    target.grow(grows)
                 done = made.capture()
                 pauses.append(done.pause)
                 walls.append(done.wall)
@@ -117,6 +123,7 @@ def series(
             "mib": mib,
             "percent": percent,
             "threads": threads,
+            "grows": grows,
             "engine": done.engine,
             "first_pause": first.pause,
             "first_wall": first.wall,
@@ -148,7 +155,9 @@ def report(rows: list[dict[str, Any]]) -> None:
         ],
         [
             [
-                f"{row['mib']} MiB, {row['percent']:g} %" + (f", {row['threads']} threads" if row["threads"] else ""),
+                f"{row['mib']} MiB, {row['percent']:g} %"
+                + (f", {row['threads']} threads" if row["threads"] else "")
+                + (f", {row['grows']} MiB more" if row["grows"] else ""),
                 row["engine"],
                 f"{row['pause'] * 1e3:.2f}",
                 f"{row['pause_p99'] * 1e3:.2f}",
@@ -251,11 +260,11 @@ def run(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="vcsimg-bench-") as name:
         folder = Path(name)
         program = build(folder)
-        plan = [(64, 1.0, 20, 0)] if quick else [
-            (256, 1.0, 40, 0), (1024, 0.0, 40, 0), (1024, 1.0, 100, 0), (1024, 10.0, 10, 0), (1024, 50.0, 5, 0),
-            (4096, 1.0, 20, 0), (16, 1.0, 20, 1000),
+        plan = [(64, 1.0, 20, 0, 0)] if quick else [
+            (256, 1.0, 40, 0, 0), (1024, 0.0, 40, 0, 0), (1024, 1.0, 100, 0, 0), (1024, 10.0, 10, 0, 0), (1024, 50.0, 5, 0, 0),
+            (4096, 1.0, 20, 0, 0), (16, 1.0, 20, 1000, 0), (256, 1.0, 12, 0, 64),
         ]  # fmt: skip
-        results["series"] = [series(folder, program, mib, percent, rounds, threads) for mib, percent, rounds, threads in plan]
+        results["series"] = [series(folder, program, *row) for row in plan]
         report(results["series"])
         for apart in (False, True):
             served = redis(folder, 2.0 if quick else 4.0, apart=apart)

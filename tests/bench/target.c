@@ -1,5 +1,6 @@
 /* Fills SIZE MiB, every second page incompressible, and prints "ready". For each line "PERCENT" on stdin it writes 8 bytes into that
- * part of the pages, chosen at random, and prints "ok". With a second argument N it starts N threads that sleep. */
+ * part of the pages, chosen at random, and prints "ok"; for "+SIZE" it fills SIZE MiB more. With a second argument N it starts N threads that
+ * sleep. */
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,6 +17,13 @@ static uint64_t next(void)
 	return state;
 }
 
+static void fill(uint64_t *memory, size_t pages)
+{
+	for (size_t page = 0; page < pages; page++)
+		for (size_t word = 0; word < 512; word++)
+			memory[page << 9 | word] = page & 1 ? next() : page + word / 8;
+}
+
 static void *sleeper(void *unused)
 {
 	for (;;)
@@ -28,9 +36,7 @@ int main(int argc, char **argv)
 	size_t pages = (size_t)atol(argv[1]) << 8;
 	uint64_t *memory = malloc(pages << 12);
 	char line[64];
-	for (size_t page = 0; page < pages; page++)
-		for (size_t word = 0; word < 512; word++)
-			memory[page << 9 | word] = page & 1 ? next() : page + word / 8;
+	fill(memory, pages);
 	for (int i = 0; argc > 2 && i < atoi(argv[2]); i++) {
 		pthread_t thread;
 		pthread_attr_t attributes;
@@ -42,6 +48,12 @@ int main(int argc, char **argv)
 	puts("ready");
 	fflush(stdout);
 	while (fgets(line, sizeof line, stdin)) {
+		if (line[0] == '+') {
+			fill(malloc((size_t)atol(line + 1) << 20), (size_t)atol(line + 1) << 8);
+			puts("ok");
+			fflush(stdout);
+			continue;
+		}
 		size_t count = pages * atof(line) / 100;
 		for (size_t i = 0; i < count; i++)
 			memory[next() % pages << 9 | next() % 512] += next();
