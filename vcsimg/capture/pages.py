@@ -24,6 +24,8 @@ _WINDOW = 1 << 30
 _GAP = 4 << 20
 _TOP = (1 << 64) - PAGE_SIZE
 _PAGEMAP_BATCH = 1 << 16
+_FEW = 16
+"""Ranges, or pages; with so many, Python is quicker than numpy is to call: in the stop there mostly are so few."""
 
 NO_RANGES: Ranges = np.zeros((0, 2), np.uint64)
 
@@ -50,11 +52,24 @@ def join(parts: Iterable[Ranges]) -> Ranges:
     everything = np.concatenate(some) if len(some) > 1 else some[0]
     if len(everything) == 1:
         return everything
+    if len(everything) <= _FEW:
+        return _few_joined(everything.tolist())
     everything = everything[np.argsort(everything[:, 0], kind="stable")]
     ends = np.maximum.accumulate(everything[:, 1])
     first = np.concatenate(([True], everything[1:, 0] > ends[:-1]))
     last = np.concatenate((first[1:], [True]))
     return np.column_stack((everything[first, 0], ends[last]))
+
+
+def _few_joined(pairs: list[list[int]]) -> Ranges:
+    pairs.sort()
+    joined = [pairs[0]]
+    for pair in pairs[1:]:
+        if pair[0] <= joined[-1][1]:
+            joined[-1][1] = max(joined[-1][1], pair[1])
+        else:
+            joined.append(pair)
+    return np.array(joined, np.uint64)
 
 
 def intersect(first: Ranges, second: Ranges) -> Ranges:
@@ -85,6 +100,8 @@ def clusters(ranges: Ranges) -> Ranges:
 
 def page_numbers(ranges: Ranges) -> PageNumbers:
     """Numbers of all pages in the ranges."""
+    if len(ranges) <= _FEW and (pairs := ranges.tolist()) and sum(high - low for low, high in pairs) <= _FEW << PAGE_SHIFT:
+        return np.array([number for low, high in pairs for number in range(low >> PAGE_SHIFT, high >> PAGE_SHIFT)], np.int64)
     return _expand(*(ranges.T >> np.uint64(PAGE_SHIFT)).astype(np.int64))
 
 

@@ -32,6 +32,9 @@ Ranges = Sequence[tuple[int, int]] | RangeArray
 ADDRESS_LIMIT = 1 << 63
 """Addresses from here on are the kernel's on every 64-bit Linux, and do not fit a file offset."""
 
+_FEW = 16
+"""Ranges; with so many, Python is quicker than numpy is to call."""
+
 
 class Memory(Protocol):
     """Memory that is not ours, by address. All backends raise AccessError and ProcessChanged (it ended, or called exec)."""
@@ -147,12 +150,18 @@ def as_ranges(pid: int | None, ranges: Ranges, room: int) -> RangeArray:
     array = np.ascontiguousarray(ranges, np.uint64)
     if array.ndim != 2 or array.shape[1] != 2:
         raise ValueError(f"ranges have the shape {array.shape}, not (n, 2)")
-    ends = array[:, 0] + array[:, 1]
-    wrong = (ends < array[:, 0]) | (ends > ADDRESS_LIMIT)
-    if wrong.any():
-        address, length = (int(number) for number in array[int(wrong.argmax())])
-        raise AccessError(pid, address, length, 0, errno.EFAULT)
-    total = int(array[:, 1].sum(dtype=np.float64))  # a sum of huge lengths must not wrap around
+    if len(array) <= _FEW:
+        total = 0
+        for address, length in array.tolist():
+            check_range(pid, address, length)
+            total += length
+    else:
+        ends = array[:, 0] + array[:, 1]
+        wrong = (ends < array[:, 0]) | (ends > ADDRESS_LIMIT)
+        if wrong.any():
+            address, length = (int(number) for number in array[int(wrong.argmax())])
+            raise AccessError(pid, address, length, 0, errno.EFAULT)
+        total = int(array[:, 1].sum(dtype=np.float64))  # a sum of huge lengths must not wrap around
     if total > room:
         raise ValueError(f"the ranges hold {total} bytes, the buffer has room for {room}")
     return array
