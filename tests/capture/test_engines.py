@@ -36,7 +36,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         assert EarlyLook.possible()
         monkeypatch.setattr(target_module, "_MUCH", 0)
         monkeypatch.setattr(target_module, "_PRECOPY_LEAST", 1 << 16)
-        monkeypatch.setattr(target_module, "_NEW", 0)
+        monkeypatch.setattr(target_module, "_STOP_SECONDS", -1.0)
         monkeypatch.setattr("vcsimg.capture.early._SHARE", 1 << 20)
         monkeypatch.setattr("vcsimg.capture.early._others", lambda: 3)
         monkeypatch.setattr("vcsimg.capture.protection._STEP", 1 << 20)

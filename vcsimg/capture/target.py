@@ -64,14 +64,12 @@ _DRAFT_LEAST = _PRECOPY_LEAST
 _FEW = 1 << 20
 """So many bytes written while others were copied are left to be copied in the stop."""
 
-_NEW = 4 << 20
-"""Bytes of new regions from which on the process is stopped for a moment before what was written is copied, so that they are tracked from then on. What is
-not tracked is copied, or forked, in the stop, and that takes longer."""
-
 _MUCH = 128 << 20
 """Bytes that are tracked from which on the scan in the stop takes longer than telling somebody else to make it."""
 
 _COPY_SPEED = 3e9
+_STOP_SECONDS = 1e-3
+_STOP_SECONDS_PER_THREAD = 4e-5
 _FORK_SECONDS = 1e-3
 _FORK_SECONDS_PER_BYTE = 20e-3 / (1 << 30)
 
@@ -259,7 +257,7 @@ class ProcessCapture:
         while True:
             before = self._tracked
             written = self._collect(pagemap_fd)
-            if stop is not None and _size(populated(pagemap_fd, self._unregistered, file=False)) >= _NEW:
+            if stop is not None and self._is_worth_a_stop(_size(populated(pagemap_fd, self._unregistered, file=False))):
                 with stop() as held:
                     self._register(tracker, held)
                 self._look()
@@ -279,6 +277,11 @@ class ProcessCapture:
             self._precopied = True
             if size <= _FEW:
                 break
+
+    def _is_worth_a_stop(self, size: int) -> bool:
+        """Whether to copy `size` bytes of new regions when it is stopped, as they are not tracked, would take longer than stopping it once more before, so that
+        they are."""
+        return size / _COPY_SPEED > _STOP_SECONDS + _STOP_SECONDS_PER_THREAD * procfs.stat(self._tid).num_threads
 
     def begin_tracking(self, held: HeldProcess) -> None:
         """While it is stopped: borrow a thread for one userfaultfd(2), so that prepare() can write-protect. Where it cannot be borrowed, the
