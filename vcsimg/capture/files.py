@@ -15,6 +15,8 @@ from vcsimg.image.region import Region
 from vcsimg.image.snapshot import FileContent, MappedFile
 
 _CHUNK = 1 << 20
+_WAYS = 64
+"""Regions that are remembered of one file."""
 _NOTE_LIMIT = 1 << 16
 _PT_NOTE = 4
 _NT_GNU_BUILD_ID = 3
@@ -27,6 +29,7 @@ class _Known:
     signature: Signature | None
     file: MappedFile
     content: FileContent | None
+    reader: _Reader | None = None
 
 
 class FileTable:
@@ -49,6 +52,8 @@ class FileTable:
                 return self._known[key].file
             signature = _signature(os.fstat(fd))
             if known is not None and known.signature == signature:
+                assert known.reader is not None
+                known.reader.add(pid, region)
                 return known.file
             file = MappedFile(
                 device=region.device,
@@ -59,8 +64,9 @@ class FileTable:
                 build_id=build_id(fd),
             )
         assert file.sha256 is not None
-        content = FileContent(file.sha256, file.size, file.build_id, _Reader(pid, region, signature).read)
-        self._known[key] = _Known(signature, file, content)
+        reader = _Reader(pid, region, signature)
+        content = FileContent(file.sha256, file.size, file.build_id, reader.read)
+        self._known[key] = _Known(signature, file, content, reader)
         return file
 
     def content(self, file: MappedFile) -> FileContent | None:
@@ -70,20 +76,36 @@ class FileTable:
 
 
 class _Reader:
-    """Reads a file again by the way it was found. Opened for every call: a process can map more files than we may hold open."""
+    """Reads a file again by a way on which it was found. Opened for every call: a process can map more files than we may hold open. A
+    deleted file can be reached only through a region that is there just as it was, so others are tried when it is not."""
 
     def __init__(self, pid: int, region: Region, signature: Signature) -> None:
-        self._pid = pid
-        self._region = region
         self._signature = signature
+        self._path = region.name
+        self._ways: dict[tuple[int, int, int], Region] = {}
+        self.add(pid, region)
+
+    def add(self, pid: int, region: Region) -> None:
+        """Another way, to be tried first."""
+        key = (pid, region.start, region.end)
+        self._ways.pop(key, None)
+        self._ways[key] = region
+        if len(self._ways) > _WAYS:
+            del self._ways[next(iter(self._ways))]
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes [offset, offset + length), fewer at the end. Raises ProcessChanged if the file is no longer the one that was
         hashed, or cannot be reached because the process ended."""
-        with _opened(self._pid, self._region) as fd:
-            if fd is None or _signature(os.fstat(fd)) != self._signature:
-                raise ProcessChanged(self._pid, f"its file {self._region.name} changed while it was being captured")
-            return os.pread(fd, length, offset)
+        for key, region in reversed(self._ways.copy().items()):
+            with _opened(key[0], region) as fd:
+                if fd is None:
+                    continue
+                if _signature(os.fstat(fd)) != self._signature:
+                    break
+                if key != next(reversed(self._ways)):
+                    self.add(key[0], region)
+                return os.pread(fd, length, offset)
+        raise ProcessChanged(next(reversed(self._ways))[0], f"its file {self._path} changed while it was being captured")
 
 
 @contextmanager

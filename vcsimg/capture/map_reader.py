@@ -91,7 +91,13 @@ class MapReader:
             flags = procfs.read_smaps_flags(tid)
             known = lambda region: flags.get(region.start, ())  # noqa: E731
         self._unknown = {region.start for region in regions if known(region) is None}
-        self._plan_for(tid, RegionMap(replace(region, flags=_own_flags(known(region) or ())) for region in regions))
+        self._plan_for(
+            tid,
+            RegionMap(
+                replace(region, flags=_assumed(region) if region.start in self._unknown else _own_flags(known(region) or ()))
+                for region in regions
+            ),
+        )
         return True
 
     def _known_flags(self, region: Region) -> tuple[str, ...] | None:
@@ -119,6 +125,11 @@ class MapReader:
 
 def _own_flags(flags: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(flag for flag in flags if flag not in _WATCHING)
+
+
+def _assumed(region: Region) -> tuple[str, ...]:
+    """Flags until they can be looked up: a shared file region that is not writable now may have been, or be made so."""
+    return ("mw",) if region.shared and region.has_file else ()
 
 
 def _consistent(regions: Sequence[Region]) -> list[Region]:

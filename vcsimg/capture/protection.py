@@ -54,6 +54,7 @@ class WriteProtection:
         self._eligible: Ranges = NO_RANGES
         self._clusters: list[list[int]] = []  # of `_eligible`
         self._spans: list[list[int]] = []  # `_armed`
+        self.is_over = False  # the address space is gone: the process has called exec
         self._ineligible: list[bytes] | None = None  # what was not registered at the last look, when none of it was eligible
 
     def close(self) -> None:
@@ -141,6 +142,9 @@ class WriteProtection:
                     userfaultfd.register_wp(self._uffd, max(low, region.start), min(high, region.end))
                     fresh = True
                 except OSError as error:
+                    if error.errno == errno.ENOMEM:
+                        self.is_over = True
+                        return False
                     # EBUSY: the process watches this region itself. EINVAL: it is of a kind that cannot be protected.
                     if error.errno not in (errno.EBUSY, errno.EINVAL, errno.EPERM):
                         raise

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from vcsimg.image.region import Region, RegionMap
 
 _FAR = 1 << 63
+_MEMORY = ("/memfd:", "/SYSV", "/dev/zero (deleted)")
+"""Files in memory, whose times do not tell that another process, or another mapping, has written to them."""
 
 
 class Kind(enum.Enum):
@@ -37,7 +39,7 @@ def kind_of(region: Region, exclude: Sequence[str] = ()) -> tuple[Kind, str]:
         return Kind.SHARED, ""  # kernel code: its pages appear when they are touched
     if not region.has_file:
         return Kind.SHARED if region.shared else Kind.ANONYMOUS, ""
-    if region.shared and (region.writable or "mw" in region.flags):
+    if region.shared and (region.writable or "mw" in region.flags or region.name.startswith(_MEMORY)):
         return Kind.SHARED, ""
     return Kind.FILE, ""
 

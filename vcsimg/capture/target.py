@@ -43,7 +43,7 @@ from vcsimg.capture.shadow import Shadow
 from vcsimg.capture.state import StateReader
 from vcsimg.capture.state.descriptors import Descriptor
 from vcsimg.errors import BorrowError, ProcessChanged
-from vcsimg.image.pages import PieceChange
+from vcsimg.image.pages import Flags, PieceChange
 from vcsimg.image.records import Record
 from vcsimg.image.region import Region, RegionMap
 from vcsimg.image.snapshot import FileContent, Process
@@ -186,7 +186,7 @@ class ProcessCapture:
         if engine not in ("auto", "wp") or self._watched:
             self._end_tracking()
             return False
-        if procfs.auxv(self._tid) != self._address_space:
+        if procfs.auxv(self._tid) != self._address_space or (self._tracker is not None and self._tracker.is_over):
             self._end_tracking()  # it called exec: the old address space is gone, and our userfaultfd with it
         if self._tracker is not None or not (features.available("uffd_wp_async") and features.available("pagemap_scan")):
             return False
@@ -337,7 +337,7 @@ class ProcessCapture:
         size += _size(shared)
         with _memory(held, size) as memory:
             if self._child is not None:
-                left = self._left_out(self._child)
+                left = self._left_out(held, self._child)
                 self._child_memory = AutoMemory(self._child)
                 self._harvest.read_later(self._child_memory, subtract(join([dirty, *rest.values()]), left))
                 shared = join([shared, intersect(join([dirty, *rest.values()]), left)])
@@ -474,7 +474,7 @@ class ProcessCapture:
         """Bytes of memory, by the kernel's account: what a fork has to copy page tables for."""
         return int(procfs.read(self._tid, "statm").split()[1]) * PAGE_SIZE
 
-    def _left_out(self, child: FrozenChild) -> Ranges:
+    def _left_out(self, held: HeldProcess, child: FrozenChild) -> Ranges:
         """Private regions whose content the child does not have: MADV_DONTFORK, MADV_WIPEONFORK, or made read-only to it."""
         kept = {(region.start, region.end) for region in procfs.read_maps(child.pid)}
         regions = [
@@ -482,7 +482,17 @@ class ProcessCapture:
             for region in self._map.plan.of(Kind.ANONYMOUS, Kind.FILE)
             if (region.start, region.end) not in kept or "wf" in region.flags or self._map.is_new(region)
         ]
-        return join([ranges_of(regions)])
+        return join([ranges_of(regions), self._wiped(held, child)])
+
+    def _wiped(self, held: HeldProcess, child: FrozenChild) -> Ranges:
+        """Regions that are empty in the child alone. MADV_WIPEONFORK of a whole region changes nothing in the map, so its flags may be those
+        from before."""
+        pairs = [(region.start, region.end) for region in self._map.plan.of(Kind.ANONYMOUS)]
+        regions = ranges_of(pairs)
+        # Marks of protection look as if swapped out, and are not inherited.
+        swapped = procfs.status(held.threads[0].tid).get("VmSwap", "0 kB") != "0 kB"
+        mine = populated(held.pagemap, regions, file=False, swapped=swapped)
+        return regions[_reached(regions, mine) & ~_reached(regions, populated(child.pagemap, regions, file=False))]
 
     def _shared(self) -> Ranges:
         """Everything that is read at each capture, as nothing tells whether it changed. The vdso never does."""
@@ -525,6 +535,12 @@ def _memory(held: HeldProcess, size: int) -> AutoMemory | ProcMemory:
 def _size(ranges: Ranges) -> int:
     """Bytes in the ranges."""
     return int((ranges[:, 1] - ranges[:, 0]).sum())
+
+
+def _reached(regions: Ranges, ranges: Ranges) -> Flags:
+    """Which of some regions have an address in one of the ranges, (n,)."""
+    first = np.searchsorted(ranges[:, 1], regions[:, 0], side="right")
+    return np.asarray(first < np.searchsorted(ranges[:, 0], regions[:, 1], side="left"))
 
 
 @contextmanager

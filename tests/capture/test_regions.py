@@ -1,0 +1,66 @@
+"""Regions that are not what the last look at the map says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.capture.comparison import assert_same
+from tests.capture.memory_store import MemoryStore
+from tests.conftest import Target, on_one_processor
+from vcsimg.capture import Options, Session
+from vcsimg.capture.target import ProcessCapture
+
+
+def _send(target: Target, commands: str) -> None:
+    for command in commands:
+        target.send(f"{command}\n")
+        assert target.line() == "done"
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after the look"])
+@pytest.mark.parametrize(
+    ("engine", "commands"),
+    [
+        ("cow", "f.w.f.f.k.wf"),  # MADV_WIPEONFORK of a whole region
+        ("auto", "n.n.f.n"),  # shared memory whose flags are not known at the stop
+        ("auto", "r.r.r.r.r"),  # shared memory that is only read here, and written through another mapping
+        ("auto", "t.st.t.t"),  # a deleted file whose region is cut in two
+        ("auto", "t.mt.t.mt.t"),  # or moved
+        ("compare", "t.mt.t.mt.t"),
+    ],
+)
+def test_what_the_map_does_not_say(
+    engine: str,
+    commands: str,
+    late: bool,
+    start: Callable[..., Target],
+    tmp_path: Path,
+    truths: dict[int, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = start("capture_regions", tmp_path / "fileXXXXXX", preexec_fn=on_one_processor)
+    assert target.line() == "ready"
+    prepare = ProcessCapture.prepare
+    waiting: list[str] = []
+
+    def and_then(self: ProcessCapture, *arguments: Any) -> None:
+        prepare(self, *arguments)
+        _send(target, waiting.pop())
+
+    if late:
+        monkeypatch.setattr(ProcessCapture, "prepare", and_then)
+    store = MemoryStore()
+    with Session(target.pid, Options(scratch=tmp_path, engine=engine), store.load) as session:
+        for some in commands.split("."):
+            if late:
+                waiting.append(some)
+            else:
+                _send(target, some)
+            with session.capture() as snapshot:
+                commit = store.commit(snapshot)
+                session.stored(commit)
+            assert_same(store.load(commit).processes[0], truths[target.pid])
