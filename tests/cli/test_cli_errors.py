@@ -287,3 +287,70 @@ def test_every_command_has_its_section_in_the_documentation() -> None:
     text = (Path(__file__).parent.parent.parent / "docs" / "commands.md").read_text()
     for command in vcsimg.list_commands(click.Context(vcsimg)):
         assert f"\n## vcsimg {command}" in text
+
+
+def test_a_repository_of_source_is_never_written_to(cli: Cli, start: Start, tmp_path: Path) -> None:
+    """Not even if it is named: its HEAD would move to a branch of captures, and `prune` would thin its history."""
+    source = tmp_path / "source"
+    subprocess.run(["git", "init", "-q", source], check=True)
+    commit = ["git", "-C", source, "-c", "user.name=x", "-c", "user.email=x@x", "commit", "-q", "--allow-empty", "-m", "one"]
+    subprocess.run(commit, check=True)
+    target = start("/usr/bin/sleep", "60")
+    for words in (("capture", target.pid), ("prune", "--keep-last", "1"), ("gc",), ("log",)):
+        assert "not one of vcsimg" in cli(*words, "--repo", source, status=1).stderr
+    assert subprocess.run(["git", "-C", source, "branch"], check=True, capture_output=True, text=True).stdout.count("\n") == 1
+
+
+def test_a_bare_repository_that_was_pushed_to_is_one(cli: Cli, start: Start, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", "--bare", tmp_path / "copy"], check=True)
+    cli("capture", start("/usr/bin/sleep", "60").pid)
+    cli("push", "--yes", tmp_path / "copy")
+    assert cli("log", "--all", "--repo", tmp_path / "copy").stdout == cli("log", "--all").stdout
+
+
+def test_what_is_no_plain_file_is_never_replaced(cli: Cli, start: Start, tmp_path: Path) -> None:
+    cli("capture", start("/usr/bin/sleep", "60").pid)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for words in (("checkout", "HEAD", "--force", "--core", pipe), ("bundle", "--force", pipe)):
+        assert "not a plain file" in cli(*words, status=1).stderr
+        assert pipe.is_fifo()
+
+
+def test_a_reader_that_has_enough_is_no_failure(cli: Cli, start: Start) -> None:
+    """The status is that of SIGPIPE: 1 would say that `search` has found nothing."""
+    cli("capture", start("/usr/bin/sleep", "60").pid)
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as out:
+        done = subprocess.run(cli.command("search", "a"), stdout=out, stderr=subprocess.PIPE, env=cli.environment(), check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_prune_takes_no_span_of_nothing(cli: Cli, start: Start) -> None:
+    cli("capture", start("/usr/bin/sleep", "60").pid)
+    assert "time span" in cli("prune", "--keep-every", "0", "--keep-last", "3", status=2).stderr
+
+
+def test_events_that_cannot_be_written_end_nothing(cli: Cli, start: Start) -> None:
+    done = cli("run", "--every", "50ms", "--events", "/dev/full", "--", "sh", "-c", "sleep 0.4; exit 5", status=5)
+    assert "vcsimg: /dev/full: No space left on device\n" in done.stderr
+    done = cli("record", "--every", "50ms", "--count", "3", "--events", "/dev/full", start("/usr/bin/sleep", "60").pid)
+    assert done.stdout.count(" stored, engine ") == 3
+    assert "no events: /dev/full: No space left on device\n" in done.stderr
+    assert "exclude" in cli("record", "--json", "--events", "/dev/full", 1, status=2).stderr
+
+
+def test_another_key_does_not_take_the_place_of_the_key(cli: Cli, start: Start, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    repo = ("--repo", tmp_path / "sealed")
+    cli("init", *repo, "--key-file", tmp_path / "key")
+    cli("capture", *repo, start("/usr/bin/sleep", "60").pid)
+    (tmp_path / "other").write_text("5" * 128)
+    assert "not in" in cli("init", *repo, "--key-file", tmp_path / "new", status=1).stderr
+    assert not (tmp_path / "new").exists()
+    assert "another key" in cli("init", *repo, "--key-file", tmp_path / "other", status=1).stderr
+    cli("show", *repo)
+    (tmp_path / "copy").write_text((tmp_path / "key").read_text())
+    cli("init", *repo, "--key-file", tmp_path / "copy")
+    cli("show", *repo)

@@ -86,3 +86,6 @@ def test_blame_of_a_variable(cli: Cli, tmp_path: Path) -> None:
     values = [cli.json("show", commit, "--variable", "market.trades")["value"] for commit in ids(cli)]
     assert int.from_bytes(bytes.fromhex(told["changes"][0]["after"]), "little") == values[-1]
     assert told["length"] == 8
+    assert cli.json("blame", "--variable", "market.trades", "HEAD~1")["changes"] == told["changes"][1:2]
+    assert "Give either" in cli("blame", "0x1000", "--variable", "market.trades", status=2).stderr
+    assert "One REVISION" in cli("blame", "--variable", "market.trades", "HEAD", "HEAD~1", status=2).stderr

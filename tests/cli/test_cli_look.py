@@ -78,6 +78,7 @@ def test_show_gives_the_value_of_a_variable(history: Cli) -> None:
     old, new = (history.json("show", revision, "--variable", "market.trades") for revision in ("HEAD~3", "HEAD"))
     assert 0 < old["value"] < new["value"]
     assert history("show", "HEAD", "--variable", "market.trades").stdout == f"market.trades = (long){new['value']}\n"
+    assert "\\x09" not in history("show", "HEAD", "--variable", "market").stdout  # members are indented, by blanks
     assert "no variable nix" in history("show", "HEAD", "--variable", "nix", status=1).stderr
     assert "has no process 1" in history("show", "HEAD", "--variable", "market", "--process", 1, status=1).stderr
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -37,9 +38,15 @@ def as_dict(recorded: Recorded) -> dict[str, Any]:
 
 
 class EventLog:
-    """JSON lines to a file, a named pipe or /dev/fd/N, to standard output ("-"), or nowhere (None)."""
+    """JSON lines to a file, a named pipe or /dev/fd/N, to standard output ("-"), or nowhere (None).
+
+    A file that can no longer be written (its disk is full, nobody reads the pipe) ends no recording: `failure` says so, and nothing more
+    is written to it.
+    """
 
     def __init__(self, path: str | None) -> None:
+        self.failure: VcsimgError | None = None
+        self._path = path
         self._stream: TextIO | None = None
         if path == "-":
             self._stream = sys.stdout
@@ -63,9 +70,18 @@ class EventLog:
         self._write({"event": "end", "reason": reason, **facts, "bytes_stored": tally.stored, **more})
 
     def _write(self, event: dict[str, Any]) -> None:
-        if self._stream is not None:
+        if self._stream is None:
+            return
+        try:
             self._stream.write(json.dumps(event) + "\n")
             self._stream.flush()
+        except OSError as error:
+            if self._path == "-":
+                raise
+            self.failure = VcsimgError(f"{self._path}: {error.strerror}", remedy="Events are missing there from then on.")
+            with suppress(OSError):
+                self._stream.close()
+            self._stream = None
 
 
 @dataclass

@@ -41,16 +41,14 @@ class Place(click.ParamType[tuple[int, int]]):
 
 
 @click.command()
-@click.argument("place", type=Place(), metavar="[ADDRESS[+LENGTH]]", required=False)
-@click.argument("revision", default="HEAD")
+@click.argument("words", nargs=-1, metavar="[ADDRESS[+LENGTH]] [REVISION]")
 @click.option("--variable", metavar="EXPRESSION", help="Instead of a place: where this variable lies in REVISION.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Every capture that changed it, newest first, not only the last.")
 @click.option("--process", "pid", type=PID, metavar="PID", help="In this process of a tree, not in its root.")
 @repository_option
 @json_option("One JSON document: address, length, and a list of changes with commit, before and after (hexadecimal).")
 def blame(
-    place: tuple[int, int] | None,
-    revision: str,
+    words: tuple[str, ...],
     variable: str | None,
     everything: bool,
     pid: int | None,
@@ -63,8 +61,16 @@ def blame(
     """
     from vcsimg.history import range_history
 
-    if (place is None) == (variable is None):
+    place = None
+    if variable is None:
+        if not words:
+            raise click.UsageError("Give either ADDRESS[+LENGTH] or --variable EXPRESSION.")
+        place, words = Place().convert(words[0], None, None), words[1:]
+    elif words and _PLACE.match(words[0]) and (len(words) > 1 or words[0].startswith("0x")):
         raise click.UsageError("Give either ADDRESS[+LENGTH] or --variable EXPRESSION.")
+    if len(words) > 1:
+        raise click.UsageError(f"One REVISION, not {len(words)}.")
+    revision = words[0] if words else "HEAD"
     with find_captures(repo) as repository:
         commit = repository.resolve(revision)
         snapshot = repository.load(commit)

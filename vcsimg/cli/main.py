@@ -96,9 +96,14 @@ def _run() -> int:
     from vcsimg.errors import CommandNotStarted, VcsimgError
 
     name = "git vcsimg" if os.path.basename(sys.argv[0]) == "git-vcsimg" else "vcsimg"
+    out = sys.stdout
     try:
         result = vcsimg.main(prog_name=name, standalone_mode=False)
         return result if isinstance(result, int) else 0
+    except SystemExit:
+        if sys.stdout is not out:  # click's answer to a pipe that nobody reads: other streams, and status 1
+            raise BrokenPipeError from None
+        raise
     except click.exceptions.Exit as request:
         return request.exit_code
     except click.Abort:

@@ -194,6 +194,8 @@ def record(
     from vcsimg.recording import Recorder
     from vcsimg.recording.follow import follow
 
+    if as_json and events not in (None, "-"):
+        raise click.UsageError("--json and --events exclude one another: --json is --events -.")
     log = EventLog("-" if as_json else events)
     tally = Tally()
     out, err = stdout(), stderr()
@@ -242,6 +244,8 @@ def record(
         finally:
             live.clear()
     log.end(ending.reason, tally)
+    if log.failure is not None:
+        err.line(("no events: ", "red"), str(log.failure))
     if not as_json and events != "-":
         why = {"ended": f"{recorder.name} {pid} ended", "count": "done", "stopped": "stopped"}[ending.reason]
         err.line(f"{why}: {tally}")
@@ -324,7 +328,7 @@ def run(
         who = f"{started[0].name} {started[0].pid} in branch {started[0].branch}" if started else command[0]
         early = ": it ended before the first one" if not tally.captures and not errors else ""
         err.line(f"vcsimg: {tally} of {who}{early}")
-        for error in errors:
+        for error in (*errors, *([log.failure] if log.failure is not None else [])):
             err.line(f"vcsimg: {error}")
             if error.remedy:
                 err.line(f"  {error.remedy}")

@@ -19,7 +19,7 @@ from vcsimg.errors import ExportError
 @click.option("--light", is_flag=True, help="Without contents: those of a capture are fetched when it is looked at.")
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Only the newest N captures of each branch.")
 @key_options("where the key of an encrypted repository is")
-@json_option("One JSON document: path, branches, captures.")
+@json_option("One JSON document: path, and the branches with their newest captures.")
 def clone(
     url: str, path: Path | None, light: bool, depth: int | None, key_file: Path | None, key_command: str | None, as_json: bool
 ) -> None:
@@ -98,8 +98,11 @@ def bundle(file: Path, revisions: tuple[str, ...], force: bool, repo: Path | Non
 
     `vcsimg clone FILE` and `vcsimg fetch FILE` read it. It holds secrets, as the repository does.
     """
+    from vcsimg.export import check_replaceable
+
     if file.exists() and not force:
         raise ExportError(str(file), "the file exists", remedy="Name another, or replace it with --force.")
+    check_replaceable(file)
     with find_captures(repo) as repository:
         repository.bundle(file, revisions)
     if as_json:

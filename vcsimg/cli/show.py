@@ -68,7 +68,7 @@ def _show_variable(out: Output, revision: str, expression: str, pid: int | None,
     if as_json:
         out.json({"commit": commit, "pid": process.pid, **asdict(found)})
     else:
-        out.line((expression, "bold"), f" = {found.text}")
+        out.line((expression, "bold"), f" = {found.text.expandtabs(8)}")
 
 
 def _print_capture(out: Output, capture: Capture, snapshot: Snapshot) -> None:

@@ -45,10 +45,12 @@ def prune(
     The newest capture of each branch always stays, and so do those that several branches come from. What stays is whole, but
     captures after a gap get new ids, since their parents change. Not possible for a branch that is being recorded.
     """
-    if not keep_every and keep_last is None:
+    if keep_every == 0:
+        raise click.UsageError("--keep-every takes a time span such as 10s, 1m or 1h.")
+    if keep_every is None and keep_last is None:
         raise click.UsageError("Say what to keep: --keep-every 1m, --keep-last 1000, or both.")
     with find_captures(repo) as repository, busy(stderr(), "pruning"):
-        pruned = repository.prune(keep_every=keep_every or None, keep_last=keep_last, keep_tagged=keep_tagged, dry_run=dry_run)
+        pruned = repository.prune(keep_every=keep_every, keep_last=keep_last, keep_tagged=keep_tagged, dry_run=dry_run)
     if as_json:
         stdout().json({**asdict(pruned), "freed": pruned.freed, "dry_run": dry_run})
         return

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -106,12 +107,23 @@ def _can_skip(stream: BinaryIO) -> bool:
     return at_end
 
 
+def check_replaceable(path: Path) -> None:
+    """A file may take the place of a file or of a symbolic link, and of nothing else. Raises ExportError."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return  # whoever makes the file says why it cannot
+    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        raise ExportError(str(path), "not a plain file, and not replaced", remedy="Name another path.")
+
+
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file, mode 0600, that appears under its name (and replaces what was there) only when the block ends well.
 
-    Raises ExportError.
+    Raises ExportError, also where a device or the like is: /dev/null must stay what it is.
     """
+    check_replaceable(path)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     with _errors_named(path):
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -92,11 +92,15 @@ def find(repo: pygit2.Repository) -> Cipher | None:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise StoreError(repo.path, f"the key cannot be read: {error}") from None
+            raise StoreError(repo.path, f"the key cannot be read: {error}", remedy="Check the file and its permissions.") from None
     elif command:
         done = subprocess.run(["/bin/sh", "-c", command], stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
-            raise StoreError(repo.path, f"the command for the key failed with status {done.returncode}: {command}")
+            raise StoreError(
+                repo.path,
+                f"the command for the key failed with status {done.returncode}: {command}",
+                remedy="Name the file that has the key with VCSIMG_KEY_FILE, or another command with git config vcsimg.keyCommand.",
+            )
         text = done.stdout
     else:
         return None
@@ -133,13 +137,23 @@ def configure(repo: pygit2.Repository, *, key_file: Path | None, key_command: st
 
 def remember(repo: pygit2.Repository, *, key_file: Path | None, key_command: str | None) -> None:
     """Note where the key of a repository is. Raises KeyMissing when it is not there, StoreError when it cannot be read."""
-    for name, value in ((KEY_FILE, key_file and str(key_file.absolute())), (KEY_COMMAND, key_command)):
+    note_places(repo, str(key_file.absolute()) if key_file is not None else None, key_command)
+    if find(repo) is None:
+        raise KeyMissing(repo.path, "no key")
+
+
+def places(repo: pygit2.Repository) -> tuple[str | None, str | None]:
+    """The file and the command that are noted."""
+    return _config(repo, KEY_FILE) or None, _config(repo, KEY_COMMAND) or None
+
+
+def note_places(repo: pygit2.Repository, key_file: str | None, key_command: str | None) -> None:
+    """Note these, and no others."""
+    for name, value in ((KEY_FILE, key_file), (KEY_COMMAND, key_command)):
         if value is not None:
             repo.config[name] = value
         elif name in repo.config:
             del repo.config[name]
-    if find(repo) is None:
-        raise KeyMissing(repo.path, "no key")
 
 
 def _config(repo: pygit2.Repository, name: str) -> str:

@@ -49,8 +49,10 @@ def clone(
     if (path / "HEAD").exists():
         raise StoreError(str(path), "there is a repository already", remedy="Choose another path, or use `vcsimg fetch` in it.")
     existed = path.exists()
-    setup.make(path)
+    if existed and (not path.is_dir() or any(path.iterdir())):
+        setup.make(path)  # refuses it
     try:
+        setup.make(path)
         _fill(url, path, light=light, depth=depth, progress=progress)
         if keys is not None:
             cipher.remember(pygit2.Repository(str(path)), key_file=keys[0], key_command=keys[1])
@@ -59,7 +61,7 @@ def clone(
             for child in path.iterdir():
                 shutil.rmtree(child) if child.is_dir() else child.unlink()
         else:
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
         raise
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from vcsimg.errors import RepositoryBusy, StoreError
+from vcsimg.errors import KeyMissing, RepositoryBusy, StoreError
 from vcsimg.store import captures, cipher, leftovers, message, names, refs, remotes, setup
 from vcsimg.store.captures import Capture, capture_of
 from vcsimg.store.failures import translated
@@ -20,6 +20,8 @@ from vcsimg.store.walk import newest_first
 
 # What only some calls need is imported by them: numpy and its like take longer than `vcsimg log` does.
 if TYPE_CHECKING:
+    import pygit2
+
     from vcsimg.image.pages import PieceSource
     from vcsimg.image.snapshot import Snapshot
     from vcsimg.store.committer import Committer, Draft
@@ -33,6 +35,21 @@ if TYPE_CHECKING:
 
 Sync = Literal["capture", "none"]
 _AT_CLOSE = 64 << 20
+
+
+def _check_key(repo: pygit2.Repository, path: Path) -> None:
+    """The key must open what is stored already: with another, nothing could be read or added. Raises StoreError."""
+    newest = refs.newest(repo)
+    key = cipher.find(repo)
+    if newest is None or key is None:
+        return
+    try:
+        tree = repo[newest.tip].tree
+        cipher.unsealed(tree["format"].data, key, str(path), sealed_only=False)
+    except KeyMissing:
+        raise StoreError(str(path), "its captures are encrypted with another key", remedy="Name the file that has their key.") from None
+    except KeyError:
+        return  # a light clone, whose contents are not here
 
 
 class Repository:
@@ -75,7 +92,18 @@ class Repository:
                 repo = setup.open_git(path)
                 if any(refs.branches(repo)) and not cipher.required(repo):
                     raise StoreError(str(path), "it has captures that are not encrypted", remedy="Choose another path.")
-                cipher.configure(repo, key_file=key_file, key_command=key_command)
+                if key_file is not None and not key_file.exists() and any(refs.branches(repo)):
+                    raise StoreError(
+                        str(path), f"it has captures, and their key is not in {key_file}", remedy="Name the file that has their key."
+                    )
+                before = cipher.places(repo)
+                try:
+                    cipher.configure(repo, key_file=key_file, key_command=key_command)
+                    _check_key(repo, path)
+                except StoreError:
+                    if any(refs.branches(repo)):
+                        cipher.note_places(repo, *before)
+                    raise
         return cls(path, sync=sync)
 
     @classmethod

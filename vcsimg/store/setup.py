@@ -114,17 +114,30 @@ def git_directory(path: Path) -> Path | None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a git directory is one of vcsimg: by its configuration, or by what its HEAD holds (a clone by git)."""
+    """Whether a git directory is one of vcsimg: by its configuration, or by what its HEAD holds (a clone by git), or, where that is unborn,
+    another branch (a bare repository that was pushed to)."""
     try:
         repo = pygit2.Repository(str(path))
         if "vcsimg.format" in repo.config:
             return True
-        if repo.head_is_unborn:
-            return False
-        tree = repo.head.peel(pygit2.Commit).tree
-        return "format" in tree and tree["format"].data.startswith((b"vcsimg ", cipher.MAGIC))
+        if not repo.head_is_unborn:
+            return _is_capture(repo.head.peel(pygit2.Commit))
+        return any(_is_capture(repo.branches[name].peel(pygit2.Commit)) for name in repo.branches.local)
     except (pygit2.GitError, KeyError, ValueError):
         return False
+
+
+def _is_capture(commit: pygit2.Commit) -> bool:
+    return "format" in commit.tree and commit.tree["format"].data.startswith((b"vcsimg ", cipher.MAGIC))
+
+
+def is_blank(path: Path) -> bool:
+    """Whether a git directory is bare and has no branch yet: nothing there can be taken for captures, or be lost."""
+    try:
+        repo = pygit2.Repository(str(path))
+        return repo.is_bare and not any(True for _ in repo.branches.local)
+    except (pygit2.GitError, ValueError):
+        return True  # open_git() says what is wrong with it
 
 
 def find(start: Path, explicit: Path | None) -> Path:
@@ -137,6 +150,12 @@ def find(start: Path, explicit: Path | None) -> Path:
             raise StoreError(str(explicit), "may not be read", remedy="It is another user's.") from None
         if found is None:
             raise RepositoryMissing(str(explicit))
+        if not is_ours(found) and not is_blank(found):
+            raise StoreError(
+                str(explicit),
+                "a git repository that is not one of vcsimg",
+                remedy="Make one with `vcsimg init`, or name another with --repo or VCSIMG_REPO.",
+            )
         return found
     start = start.absolute()
     for folder in (start, *start.parents):
