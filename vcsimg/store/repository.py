@@ -47,7 +47,9 @@ def _check_key(repo: pygit2.Repository, path: Path) -> None:
         tree = repo[newest.tip].tree
         cipher.unsealed(tree["format"].data, key, str(path), sealed_only=False)
     except KeyMissing:
-        raise StoreError(str(path), "its captures are encrypted with another key", remedy="Name the file that has their key.") from None
+        raise StoreError(
+            str(path), "its captures are encrypted with another key", remedy="Name the file that has their key."
+        ) from None
     except KeyError:
         return  # a light clone, whose contents are not here
 
@@ -94,7 +96,9 @@ class Repository:
                     raise StoreError(str(path), "it has captures that are not encrypted", remedy="Choose another path.")
                 if key_file is not None and not key_file.exists() and any(refs.branches(repo)):
                     raise StoreError(
-                        str(path), f"it has captures, and their key is not in {key_file}", remedy="Name the file that has their key."
+                        str(path),
+                        f"it has captures, and their key is not in {key_file}",
+                        remedy="Name the file that has their key.",
                     )
                 before = cipher.places(repo)
                 try:
