@@ -180,7 +180,7 @@ class RepositoryBusy(StoreError):
         super().__init__(
             path,
             f"{who} is already writing branch {branch}",
-            remedy="For one more capture of a process that is being recorded, use `vcsimg snap`.",
+            remedy="For one more capture of a process that is being recorded, use `vcsimg snap`; for all else, end the recorder first.",
         )
         self.branch = branch
         self.owner = owner

@@ -81,7 +81,7 @@ def blame(
     if not changes:
         raise VcsimgError(
             f"process {process.pid} has nothing at {address:#x} in capture {commit[:12]}, and had nothing before",
-            remedy=f"`vcsimg show {commit[:12]}` lists its mappings.",
+            remedy=f"`vcsimg show {commit[:12]}` lists its mappings; all {length} bytes from there on must be in them.",
         )
     if as_json:
         stdout().json({"address": address, "length": length, "changes": [_as_dict(change) for change in changes]})
