@@ -64,3 +64,43 @@ def test_what_the_map_does_not_say(
                 commit = store.commit(snapshot)
                 session.stored(commit)
             assert_same(store.load(commit).processes[0], truths[target.pid])
+
+
+@pytest.mark.parametrize("engine", ["auto", "cow", "compare"])
+@pytest.mark.parametrize("commands", ["f.p.f.p.f", "q.p.f.q.p.f", "p.qp.f.p.z.f", "q.zp.q.f"])
+def test_a_mapped_file_is_written(
+    commands: str, engine: str, start: Callable[..., Target], tmp_path: Path, truths: dict[int, Any]
+) -> None:
+    """Also where a private page was like the file, and is not like it now."""
+    target = start("capture_regions", tmp_path / "fileXXXXXX", preexec_fn=on_one_processor)
+    assert target.line() == "ready"
+    store = MemoryStore()
+    with Session(target.pid, Options(scratch=tmp_path, engine=engine), store.load) as session:
+        for some in commands.split("."):
+            _send(target, some)
+            with session.capture() as snapshot:
+                commit = store.commit(snapshot)
+                session.stored(commit)
+            assert_same(store.load(commit).processes[0], truths[target.pid])
+
+
+def test_a_file_that_is_written_during_a_capture_is_named(
+    start: Callable[..., Target], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = start("capture_regions", tmp_path / "fileXXXXXX")
+    assert target.line() == "ready"
+    prepare = ProcessCapture.prepare
+
+    def and_then(self: ProcessCapture, *arguments: Any) -> None:
+        prepare(self, *arguments)
+        _send(target, "p")
+
+    store = MemoryStore()
+    with Session(target.pid, Options(scratch=tmp_path), store.load) as session:
+        with session.capture() as snapshot:
+            session.stored(store.commit(snapshot))
+        monkeypatch.setattr(ProcessCapture, "prepare", and_then)
+        with session.capture() as snapshot:
+            session.stored(store.commit(snapshot))
+    unsaved = [record for record in snapshot.processes[0].section("unsaved") if ".kept" in record["resource"]]
+    assert [record["reason"] for record in unsaved] == ["it was written while it was captured"]

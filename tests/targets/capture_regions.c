@@ -33,6 +33,11 @@ int main(int count, char **words) {
     char *seen = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, reader, 0); // never writable, but what it shows is written
     if (seen == MAP_FAILED) return 1;
     char *written = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+    strcat(strcpy(content, path), ".kept");
+    int kept = open(content, O_RDWR | O_CREAT, 0600);
+    memset(content, 'a', SIZE);
+    if (kept < 0 || pwrite(kept, content, SIZE, 0) != SIZE) return 1;
+    char *private = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE, kept, 0);
     puts("ready");
     for (int round = 2; scanf("%7s", word) == 1; round++) {
         switch (word[0]) {
@@ -48,6 +53,15 @@ int main(int count, char **words) {
         case 'r': memset(written, round % 3, SIZE / 2); break;
         case 's': mprotect(file, SIZE / 2, PROT_READ); break; // two regions of one
         case 'm': file = mremap(file, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, file_at + (long)round * LARGE); break;
+        case 'p': // the file is written, not through the mapping
+            memset(content, 'a' + round, SIZE);
+            if (pwrite(kept, content, SIZE, 0) != SIZE) return 1;
+            break;
+        case 'q': // a page of its own, that is like the file
+            memset(private + PAGE, 0, PAGE);
+            if (pread(kept, private + PAGE, PAGE, PAGE) != PAGE) return 1;
+            break;
+        case 'z': madvise(private, SIZE, MADV_DONTNEED); break;
         case 't': file[SIZE - PAGE] = (char)round; break;
         }
         puts("done");

@@ -7,7 +7,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from vcsimg.errors import ProcessChanged
@@ -69,6 +69,18 @@ class FileTable:
         self._known[key] = _Known(signature, file, content, reader)
         return file
 
+    def is_current(self, pid: int, region: Region) -> bool:
+        """Whether the file behind a region is as lookup() found it, as far as it can be reached."""
+        known = self._known.get((region.device, region.inode))
+        if known is None or known.signature is None:
+            return True
+        for path in _paths(pid, region):
+            with suppress(OSError):
+                facts = os.stat(path)
+                if _is_behind(region, facts):
+                    return _signature(facts) == known.signature
+        return True
+
     def content(self, file: MappedFile) -> FileContent | None:
         """The content of a file that lookup() found, or None if it could not be read."""
         known = self._known.get((file.device, file.inode))
@@ -112,14 +124,7 @@ class _Reader:
 def _opened(pid: int, region: Region) -> Iterator[int | None]:
     """The file behind a region, opened for reading: through the kernel's own link if we may, else by name in the root of
     the process, if that is still the same file."""
-    name = region.name.removesuffix(" (deleted)")
-    candidates = [f"/proc/{pid}/map_files/{region.start:x}-{region.end:x}"]
-    if not region.deleted:
-        candidates.append(f"/proc/{pid}/root{name}")
-    candidates.append(f"/proc/{pid}/exe")
-    if not region.deleted:
-        candidates.append(name)  # the process has ended: if we see its file system as it did, the file is still there
-    for path in candidates:
+    for path in _paths(pid, region):
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):
                 continue  # opening a device can have effects
@@ -128,12 +133,28 @@ def _opened(pid: int, region: Region) -> Iterator[int | None]:
             continue
         try:
             facts = os.fstat(fd)
-            if stat.S_ISREG(facts.st_mode) and facts.st_ino == region.inode and _same_device(facts.st_dev, region.device):
+            if _is_behind(region, facts):
                 yield fd
                 return
         finally:
             os.close(fd)
     yield None
+
+
+def _paths(pid: int, region: Region) -> list[str]:
+    """Where the file behind a region may be found."""
+    name = region.name.removesuffix(" (deleted)")
+    paths = [f"/proc/{pid}/map_files/{region.start:x}-{region.end:x}"]
+    if not region.deleted:
+        paths.append(f"/proc/{pid}/root{name}")
+    paths.append(f"/proc/{pid}/exe")
+    if not region.deleted:
+        paths.append(name)  # the process has ended: if we see its file system as it did, the file is still there
+    return paths
+
+
+def _is_behind(region: Region, facts: os.stat_result) -> bool:
+    return stat.S_ISREG(facts.st_mode) and facts.st_ino == region.inode and _same_device(facts.st_dev, region.device)
 
 
 def _same_device(number: int, device: str) -> bool:

@@ -20,7 +20,8 @@ _WATCHING = ("uw", "sd")
 
 class MapReader:
     """`plan`: what is captured of each region, and how; `mapped`: the files of file regions, by start; `eligible`: what may be tracked,
-    anonymous and file regions apart (True: file); `all_eligible`: both."""
+    anonymous and file regions apart (True: file); `all_eligible`: both; `rewritten`: regions of files that have other contents than before the last
+    change, so that pages which were like the file are not like it now."""
 
     def __init__(self, files: FileTable, exclude: Sequence[str]) -> None:
         self._files = files
@@ -31,10 +32,22 @@ class MapReader:
         self.mapped: dict[int, MappedFile] = {}
         self.eligible: dict[bool, Ranges] = {False: NO_RANGES, True: NO_RANGES}
         self.all_eligible = NO_RANGES
+        self.rewritten = NO_RANGES
 
     def look(self, tid: int) -> bool:
         """While it runs: read the map; whether it has changed. `tid`: any thread of the process that has not ended."""
-        return self._take_over(tid, stopped=False)
+        if self._take_over(tid, stopped=False):
+            return True
+        if not self.stale_files(tid):
+            return False
+        self._plan_for(tid, self.plan.regions)
+        return True
+
+    def stale_files(self, tid: int) -> list[MappedFile]:
+        """Mapped files that are no longer as they were when the map was taken over."""
+        found = {(file.device, file.inode): (file, start) for start, file in self.mapped.items()}
+        regions = ((file, self.plan.regions.find(start)) for file, start in found.values())
+        return [file for file, region in regions if region is not None and not self._files.is_current(tid, region)]
 
     def look_again(self, tid: int) -> bool:
         """While it is stopped: whether the map is another one than at the last look."""
@@ -109,12 +122,18 @@ class MapReader:
 
     def _plan_for(self, tid: int, regions: RegionMap) -> None:
         plan = Plan(regions, self._exclude)
+        before = {(file.device, file.inode): file.sha256 for file in self.mapped.values()}
         self.mapped = {}
         for region in plan.of(Kind.FILE):
             file = self._files.lookup(tid, region)
             self.mapped[region.start] = file
             if file.sha256 is None:
                 plan.kinds[region.start] = Kind.SHARED  # nothing to refer to: every page is read
+        self.rewritten = ranges_of(
+            (start, mapped.end)
+            for start, file in self.mapped.items()
+            if before.get((file.device, file.inode), file.sha256) != file.sha256 and (mapped := regions.find(start)) is not None
+        )
         self.plan = plan
         self.eligible = {
             file: join([ranges_of((region.start, region.end) for region in plan.of(kind))])

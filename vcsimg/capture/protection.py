@@ -72,6 +72,11 @@ class WriteProtection:
         written = self._written(self._spans, scans, pagemap_fd, [_made(scan, pagemap_fd) for scan in scans])
         return self._armed, written, unregistered
 
+    def forget(self, ranges: Ranges) -> None:
+        """Ranges count as not tracked, until they are armed again."""
+        if len(ranges):
+            self._set(subtract(self._armed, ranges))
+
     def look(self, eligible: Ranges) -> Look:
         """written(), in two steps: this one gives the scans, to be made by whoever can; take() is the other. It may count as not tracked what
         written() can still make use of, where the process changed its map a moment ago."""

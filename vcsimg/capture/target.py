@@ -412,6 +412,8 @@ class ProcessCapture:
         self._own_files = OwnFilePages(self._map.eligible[True])
         self._constant = None
         self._foreseen = None
+        if self._tracker is not None:
+            self._tracker.forget(self._map.rewritten)
 
     def _collect(self, pagemap_fd: int) -> Ranges:
         assert self._tracker is not None
@@ -509,11 +511,14 @@ class ProcessCapture:
         return [pair for pair in constant if len(self._shadow.own_pages(ranges_of([pair])))]
 
     def _unsaved(self) -> list[Record]:
-        """Regions without content, but for those that every process gets from the kernel."""
+        """Regions without content, but for those that every process gets from the kernel; and files that have changed since the map was looked at."""
         return [
             Record.make("unsaved", resource=f"region {region.start:x}-{region.end:x} {region.name}".rstrip(), reason=reason)
             for region in self._map.plan.regions
             if not region.special and (reason := self._map.plan.reasons.get(region.start))
+        ] + [
+            Record.make("unsaved", resource=f"mapped file {file.path}", reason="it was written while it was captured")
+            for file in self._map.stale_files(self._tid)
         ]
 
 
