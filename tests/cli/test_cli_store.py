@@ -272,7 +272,9 @@ def test_a_bundle_is_a_repository_in_one_file(history: Cli, tmp_path: Path) -> N
 
 def test_what_cannot_be_cloned_leaves_nothing_behind(history: Cli, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    assert "git fetch failed" in history("clone", tmp_path / "nothing", copy, status=1).stderr
+    error = history("clone", tmp_path / "nothing", copy, status=1).stderr
+    assert "git fetch failed" in error
+    assert f"There is no git repository at file://{tmp_path}/nothing." in error
     source = tmp_path / "source"
     subprocess.run(["git", "init", "-q", source], check=True)
     words = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "x"]

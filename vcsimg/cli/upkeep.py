@@ -27,7 +27,7 @@ def gc(repo: Path | None, as_json: bool) -> None:
         stdout().json({**asdict(collected), "freed": collected.freed})
         return
     packs = f"{count(collected.packs_before, 'pack')} became {collected.packs_after}"
-    stdout().line(f"{size(max(0, collected.freed))} freed, {size(collected.bytes_after)} left; {packs}")
+    stdout().line(f"{size(collected.freed)} freed, {size(collected.bytes_after)} left; {packs}")
 
 
 @click.command()
@@ -55,4 +55,4 @@ def prune(
         stdout().json({**asdict(pruned), "freed": pruned.freed, "dry_run": dry_run})
         return
     captures = f"{count(pruned.removed, 'capture')} {'would go' if dry_run else 'gone'}, {pruned.kept} kept"
-    stdout().line(captures if dry_run else f"{captures}; {size(max(0, pruned.freed))} freed, {size(pruned.bytes_after)} left")
+    stdout().line(captures if dry_run else f"{captures}; {size(pruned.freed)} freed, {size(pruned.bytes_after)} left")

@@ -21,7 +21,8 @@ class Collected:
 
     @property
     def freed(self) -> int:
-        return self.bytes_before - self.bytes_after
+        """Bytes; 0 where it has become larger, by an index or what was captured meanwhile."""
+        return max(0, self.bytes_before - self.bytes_after)
 
 
 def collect(path: Path) -> Collected:

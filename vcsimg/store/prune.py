@@ -28,7 +28,8 @@ class Pruned:
 
     @property
     def freed(self) -> int:
-        return self.bytes_before - self.bytes_after
+        """Bytes; 0 where it has become larger, by an index or what was captured meanwhile."""
+        return max(0, self.bytes_before - self.bytes_after)
 
 
 def chosen(repo: pygit2.Repository, *, every: float | None, last: int | None, tagged: bool) -> set[str]:

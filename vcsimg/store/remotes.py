@@ -151,7 +151,11 @@ def _explained(path: Path, remote: str, error: StoreError) -> StoreError:
     text = str(error).removeprefix(f"{path}: ")
     remedy = None
     if "does not appear to be a git repository" in text and "://" not in remote and "/" not in remote:
-        remedy = f"Name a URL or a path, or have git remember one as {remote}: git -C {path} remote add {remote} URL"
+        known = remote in pygit2.Repository(str(path)).remotes.names()
+        if known:
+            remedy = f"There is no git repository at {url_of(path, remote)}."
+        else:
+            remedy = f"Name a URL or a path, or have git remember one as {remote}: git -C {path} remote add {remote} URL"
     elif "non-fast-forward" in text or "fetch first" in text or "[rejected]" in text or "denying non-fast-forward" in text:
         remedy = "A branch went another way there: it was pruned, or captured from elsewhere. Use a branch of another name, or clone anew."
     elif "does not match any" in text:
