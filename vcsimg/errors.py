@@ -200,7 +200,7 @@ class KeyMissing(StoreError):
         super().__init__(
             path,
             f"{message}, and the key is not here",
-            remedy="Name the file that has it with VCSIMG_KEY_FILE or git config vcsimg.keyFile.",
+            remedy="Name the file that has it with VCSIMG_KEY_FILE or git config vcsimg.keyFile, or a command that prints it with vcsimg.keyCommand.",
         )
 
 

@@ -83,8 +83,24 @@ def test_the_key_may_come_from_a_command(tmp_path: Path) -> None:
     model = Model()
     model.write(BASE, SECRET)
     assert own_pages(repo.load(model.capture(repo))) == model.content()
-    with pytest.raises(StoreError, match="failed"):
+    with pytest.raises(StoreError, match="no key from 'exit 3'"):
         Repository.init(tmp_path / "other", key_command="exit 3")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_command_for_the_key_that_fails_is_like_a_file_that_is_gone(tmp_path: Path) -> None:
+    """What needs no key goes on."""
+    (tmp_path / "key").write_text("ab" * 64)
+    repo = Repository.init(tmp_path / "repo", key_command=f"cat {tmp_path / 'key'}")
+    model = Model()
+    model.write(BASE, SECRET)
+    capture = model.capture(repo)
+    (tmp_path / "key").unlink()
+    again = Repository.open(tmp_path / "repo")
+    assert not again.fsck().damaged
+    assert again.gc().packs_after == 1
+    with pytest.raises(KeyMissing):
+        again.load(capture)
 
 
 def test_a_blob_that_was_changed_is_refused() -> None:

@@ -82,7 +82,7 @@ def required(repo: pygit2.Repository) -> bool:
 def find(repo: pygit2.Repository) -> Cipher | None:
     """The cipher with the key that is at hand: from the file that VCSIMG_KEY_FILE names, or as the repository's configuration says.
 
-    None when there is none. Raises StoreError when a key is named and cannot be read.
+    None when it is not there, or the command fails. Raises StoreError when what is there cannot be read, or is no key.
     """
     file = os.environ.get(ENVIRONMENT) or _config(repo, KEY_FILE)
     command = _config(repo, KEY_COMMAND)
@@ -96,11 +96,7 @@ def find(repo: pygit2.Repository) -> Cipher | None:
     elif command:
         done = subprocess.run(["/bin/sh", "-c", command], stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
-            raise StoreError(
-                repo.path,
-                f"the command for the key failed with status {done.returncode}: {command}",
-                remedy="Name the file that has the key with VCSIMG_KEY_FILE, or another command with git config vcsimg.keyCommand.",
-            )
+            return None  # as where there is no file: what needs no key goes on. The command itself says what is wrong
         text = done.stdout
     else:
         return None
@@ -129,17 +125,17 @@ def adopt(repo: pygit2.Repository) -> None:
 
 def configure(repo: pygit2.Repository, *, key_file: Path | None, key_command: str | None) -> None:
     """Have everything in an empty repository sealed from now on."""
-    adopt(repo)
     if key_file is not None:
         make_key(key_file)
     remember(repo, key_file=key_file, key_command=key_command)
+    adopt(repo)
 
 
 def remember(repo: pygit2.Repository, *, key_file: Path | None, key_command: str | None) -> None:
     """Note where the key of a repository is. Raises KeyMissing when it is not there, StoreError when it cannot be read."""
     note_places(repo, str(key_file.absolute()) if key_file is not None else None, key_command)
     if find(repo) is None:
-        raise KeyMissing(repo.path, "no key")
+        raise KeyMissing(repo.path, f"no key from {key_command!r}" if key_command is not None else "no key")
 
 
 def places(repo: pygit2.Repository) -> tuple[str | None, str | None]:

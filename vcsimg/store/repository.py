@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -88,6 +89,7 @@ class Repository:
         what `key_command` prints. Raises StoreError.
         """
         path = Path(path).absolute()
+        existed = path.exists()
         with translated(path):
             setup.make(path)
             if key_file is not None or key_command is not None:
@@ -105,8 +107,9 @@ class Repository:
                     cipher.configure(repo, key_file=key_file, key_command=key_command)
                     _check_key(repo, path)
                 except StoreError:
-                    if any(refs.branches(repo)):
-                        cipher.note_places(repo, *before)
+                    cipher.note_places(repo, *before)
+                    if not existed:
+                        shutil.rmtree(path, ignore_errors=True)
                     raise
         return cls(path, sync=sync)
 
