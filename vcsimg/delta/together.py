@@ -14,11 +14,7 @@ from vcsimg.delta import codec
 from vcsimg.delta.blob import Delta
 from vcsimg.delta.hashes import PieceState, page_hashes, shortened
 from vcsimg.delta.units import PAGE, Flags, Hashes, Indexes, Rows
-from vcsimg.delta.words import FEW_WORDS
-
-_WORD_BITS = 9
-_WORDS = 1 << _WORD_BITS
-_BITMAP = _WORDS // 8
+from vcsimg.delta.words import BITMAP, FEW_WORDS, WORD_BITS, in_pages
 
 
 class Change(NamedTuple):
@@ -48,7 +44,7 @@ def encode_together(changes: Sequence[Change]) -> list[Delta | None]:
     every = rows.view(np.uint64)
     used = every != 0
     found = np.flatnonzero(used)
-    page_of = found >> _WORD_BITS
+    page_of = found >> WORD_BITS
     used_of = np.bincount(page_of, minlength=len(rows))
     words_of = np.add.reduceat(used_of, starts)
     few = (words_of <= FEW_WORDS) & (np.minimum.reduceat(used_of, starts) > 0)
@@ -62,7 +58,7 @@ def encode_together(changes: Sequence[Change]) -> list[Delta | None]:
     folds = np.bitwise_xor.reduceat(gone ^ hashes, starts).tolist()
     short = shortened(hashes)
     words = every.reshape(-1)[found]
-    places = (pages.astype(np.intp) << _WORD_BITS)[page_of] | (found & (_WORDS - 1))
+    places = in_pages(found, pages)
     bitmaps = np.packbits(used)
     word_ends = np.cumsum(words_of)
     bounds = zip(starts.tolist(), ends.tolist(), (word_ends - words_of).tolist(), word_ends.tolist(), strict=True)
@@ -72,7 +68,7 @@ def encode_together(changes: Sequence[Change]) -> list[Delta | None]:
             deltas.append(None)
             continue
         state = change.state
-        number, payload = codec.pack_few(bitmaps[start * _BITMAP : end * _BITMAP], words[first:last])
+        number, payload = codec.pack_few(bitmaps[start * BITMAP : end * BITMAP], words[first:last])
         before, state.digest = state.digest, state.digest ^ fold
         state.hashes[change.pages] = short[start:end]
         few_words = places[first:last], words[first:last]

@@ -26,8 +26,10 @@ FEW_WORDS = 256
 """So few are coded both ways, and kept decoded by who merges deltas."""
 WORDS_PER_PAGE = PAGE // 8
 
-_BITMAP = PAGE // 64
-_WORD_BITS = 9
+BITMAP = PAGE // 64
+"""Bytes of the bitmap for a page."""
+WORD_BITS = 9
+"""So many bits count the words of a page."""
 
 
 def xor_small(parts: Sequence[tuple[int, bytes | memoryview, Indexes | Places]], data: Rows, where: str) -> None:
@@ -36,8 +38,8 @@ def xor_small(parts: Sequence[tuple[int, bytes | memoryview, Indexes | Places]],
     bitmaps, bodies = [], []
     for codec, payload, pages in parts:
         content = _words_frame(payload, len(pages), where)
-        bitmaps.append(content[: len(pages) * _BITMAP])
-        body = content[len(pages) * _BITMAP :]
+        bitmaps.append(content[: len(pages) * BITMAP])
+        body = content[len(pages) * BITMAP :]
         bodies.append(body if codec == WORDS or len(body) == 8 else np.frombuffer(body, np.uint8).reshape(8, -1).T.tobytes())
     used = _set_bits(np.frombuffer(b"".join(bitmaps), np.uint8))
     ends = np.cumsum([len(bitmap) * 8 for bitmap in bitmaps])
@@ -77,7 +79,7 @@ def few_words(rows: Rows, pages: Indexes, packed: int) -> tuple[Places, Words] |
 
 def in_pages(used: Places, pages: Indexes | Places) -> Places:
     """Numbers of words in a piece, from those in its pages (n,), counted through."""
-    places: Places = pages.astype(np.intp)[used >> _WORD_BITS] << _WORD_BITS
+    places: Places = pages.astype(np.intp)[used >> WORD_BITS] << WORD_BITS
     places |= used & (WORDS_PER_PAGE - 1)
     return places
 
@@ -93,7 +95,7 @@ def unpack_words(payload: bytes | memoryview, pages: int, lanes: bool, where: st
 def split_words(payload: bytes | memoryview, pages: int, lanes: bool, where: str) -> tuple[npt.NDArray[np.uint8], Words]:
     """The bitmap of which of the pages' words are not zero, (64·n,), and those; not compared yet."""
     data = np.frombuffer(_words_frame(payload, pages, where), np.uint8)
-    bitmap, body = data[: pages * _BITMAP], data[pages * _BITMAP :]
+    bitmap, body = data[: pages * BITMAP], data[pages * BITMAP :]
     return bitmap, (_from_lanes(body) if lanes else body).view(np.uint64)
 
 
@@ -115,7 +117,7 @@ def numbers_of(bitmap: npt.NDArray[np.uint8], words: Words, where: str) -> Place
 
 def _words_frame(payload: bytes | memoryview, pages: int, where: str) -> bytes:
     """The content of a payload that is coded by words: the bitmap, and whole words."""
-    bitmap = pages * _BITMAP
+    bitmap = pages * BITMAP
     size = content_size(payload, where)
     if not bitmap <= size <= bitmap + pages * PAGE or (size - bitmap) % 8:
         raise HostileImage(where, f"a frame of {size} bytes for {pages} pages")

@@ -22,7 +22,7 @@ _BLOCK = 2 << 20
 _NAME_MAX = 255
 _SUFFIX = "before-rollback"
 _TRIES = 100
-_FOLDER = 0o10000000 | os.O_DIRECTORY | os.O_CLOEXEC  # O_PATH
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Action:

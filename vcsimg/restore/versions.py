@@ -30,7 +30,6 @@ from vcsimg.restore.file_version import Change, Version, begins, compare, write
 from vcsimg.restore.objects import nameless
 from vcsimg.restore.rollback import Action, Cut, InPlace, Replacement
 
-_O_PATH = 0o10000000
 _STATELESS = ("/proc", "/sys")
 """File systems whose files are made up when they are read."""
 _KEEP = "--files keep"
@@ -113,7 +112,7 @@ class Versions:
             stored = {(content.device, content.inode): content for content in contents(process)}
             queues = {queue.fd for queue in select(process.section("files"), MessageQueue)}
             for file in select(process.section("files"), File):
-                if file.type != "regular" or file.flags & _O_PATH or file.fd in queues:
+                if file.type != "regular" or file.flags & os.O_PATH or file.fd in queues:
                     continue
                 content = stored.pop((file.device, file.inode), None) if file.deleted else stored.get((file.device, file.inode))
                 if file.deleted:
