@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vcsimg.delta import Delta, PieceState, StateMismatch, codec, describe, encode, merge, page_hashes, parse
 from vcsimg.delta.blob import apply_all
 from vcsimg.delta.encode import keyframes
-from vcsimg.delta.frames import dictionary
+from vcsimg.delta.frames import pack_over
 from vcsimg.delta.lines import LINES, PATCH, pack_lines, unpack_patch
 from vcsimg.delta.merge import words_of
 from vcsimg.delta.units import PAGE, PAGES, QUARTER
@@ -325,7 +325,7 @@ def test_patches_of_whole_pages_are_read() -> None:
     rng = np.random.default_rng(7)
     old = rng.integers(0, 256, (20, PAGE), np.uint8)
     new = np.roll(old.reshape(-1), 5).reshape(old.shape)
-    payload = zstandard.ZstdCompressor(dict_data=dictionary(old)).compress(new.tobytes())
+    payload = pack_over(new, old)
     assert len(payload) < new.nbytes // 4
     assert np.array_equal(unpack_patch(PATCH, payload, old, "test"), new)
 
@@ -334,7 +334,7 @@ def test_patches_of_whole_pages_are_read() -> None:
 def test_hostile_patches_are_refused(kind: str) -> None:
     """A frame that is broken, makes more or less than the pages, or claims to: refused before memory is taken."""
     old = np.zeros((2, PAGE), np.uint8)
-    good = zstandard.ZstdCompressor(dict_data=dictionary(old)).compress(bytes(2 * PAGE))
+    good = pack_over(np.zeros(2 * PAGE, np.uint8), old)
     assert unpack_patch(PATCH, good, old, "test").shape == old.shape
     frame = {
         "cut": good[:-1],

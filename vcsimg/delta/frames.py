@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import numpy as np
@@ -10,8 +11,16 @@ import zstandard
 
 from vcsimg.errors import DamagedImage, HostileImage
 
+if sys.version_info >= (3, 14):
+    from compression.zstd import CompressionParameter, ZstdCompressor, ZstdDict
+else:
+    from backports.zstd import CompressionParameter, ZstdCompressor, ZstdDict
+
 FAST = 1
 GOOD = 3
+_HASH_LESS = 3
+_HASH_LOG = (10, 20)
+_WINDOW_LEAST = 10
 _local = threading.local()
 
 
@@ -64,11 +73,28 @@ def content_size(frame: bytes | memoryview, where: str) -> int:
         raise DamagedImage(where, f"cannot be decompressed: {error}") from None
 
 
-def dictionary(old: npt.NDArray[np.generic]) -> zstandard.ZstdCompressionDict:
-    return zstandard.ZstdCompressionDict(old.data.cast("B"), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+def pack_over(new: npt.NDArray[np.generic], old: npt.NDArray[np.generic]) -> bytes:
+    """One zstd frame of `new`, of as many bytes as `old`, which is its dictionary: that of unpack_over().
+
+    As a prefix (zstd's ZSTD_CCtx_refPrefix()): a dictionary is taken up at every byte, and then its table copied; a prefix at every third,
+    straight into the table.
+    """
+    size = new.nbytes
+    # At level 1, the quickest, zstd looks at 2^14 places, too few for a dictionary of this size: each must find room, or nearly so.
+    places = min(max(size.bit_length() - _HASH_LESS, _HASH_LOG[0]), _HASH_LOG[1])
+    options: dict[int, int] = {
+        CompressionParameter.compression_level: FAST,
+        CompressionParameter.window_log: max((2 * size - 1).bit_length(), _WINDOW_LEAST),
+        CompressionParameter.hash_log: places,
+        CompressionParameter.min_match: 7,
+    }
+    packer = ZstdCompressor(options=options, zstd_dict=ZstdDict(old.data.cast("B"), is_raw=True).as_prefix)
+    packer.set_pledged_input_size(size)
+    return packer.compress(new.data.cast("B"), mode=ZstdCompressor.FLUSH_FRAME)
 
 
 def unpack_over(frame: bytes | memoryview, old: npt.NDArray[np.generic], where: str) -> npt.NDArray[np.uint8]:
     """The bytes, as many as `old` has, of a frame whose dictionary that is; read-only."""
-    decompressor = zstandard.ZstdDecompressor(dict_data=dictionary(old))
+    dictionary = zstandard.ZstdCompressionDict(old.data.cast("B"), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    decompressor = zstandard.ZstdDecompressor(dict_data=dictionary)
     return np.frombuffer(_unpack_frame(decompressor, frame, old.nbytes, where), np.uint8)

@@ -10,9 +10,8 @@ import struct
 
 import numpy as np
 import numpy.typing as npt
-import zstandard
 
-from vcsimg.delta.frames import FAST, compressor, dictionary, unpack_frame, unpack_over
+from vcsimg.delta.frames import FAST, compressor, pack_over, unpack_frame, unpack_over
 from vcsimg.delta.units import PAGE, Rows
 from vcsimg.errors import HostileImage
 
@@ -21,9 +20,6 @@ LINES = 5
 
 _LINE = np.dtype("V64")
 _LINES = PAGE // 64
-_HASH_LESS = 3
-_HASH_LOG = (10, 19)
-_WINDOW_LEAST = 10
 _SIZE = struct.Struct("<I")
 
 
@@ -35,18 +31,7 @@ def pack_lines(rows: Rows, old: Rows, used: npt.NDArray[np.bool_]) -> bytes:
     after = rows.reshape(-1).view(_LINE).take(places).view(np.uint64)
     after ^= before
     bitmap = compressor(FAST).compress(np.packbits(changed).data)
-    # At level 1, the quickest, zstd looks at 2^14 places, too few for a dictionary of this size: each must find room, or nearly so.
-    hash_log = min(max(before.nbytes.bit_length() - _HASH_LESS, _HASH_LOG[0]), _HASH_LOG[1])
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        FAST,
-        source_size=after.nbytes,
-        window_log=max((2 * after.nbytes - 1).bit_length(), _WINDOW_LEAST),
-        hash_log=hash_log,
-        chain_log=hash_log,
-        min_match=7,
-        write_content_size=True,
-    )
-    frame = zstandard.ZstdCompressor(dict_data=dictionary(before), compression_params=parameters).compress(after.data)
+    frame = pack_over(after, before)
     return b"".join((_SIZE.pack(len(bitmap)), bitmap, frame))
 
 
