@@ -281,6 +281,19 @@ def test_content_that_moves_becomes_a_patch(size: int) -> None:
         read.rows("test")
 
 
+@pytest.mark.parametrize("size", [16, 200])
+def test_memory_that_is_cleared_is_a_patch(size: int) -> None:
+    """The XOR is what was there, text of which it makes a tenth; the new content is nearly nothing."""
+    rng = np.random.default_rng(8)
+    text = b"".join(b"%08d\n item" % number for number in rng.integers(0, 100, size * PAGE // 14 + 1).tolist())
+    old = np.frombuffer(text[: size * PAGE], np.uint8).reshape(size, PAGE)
+    new = np.full((size, PAGE), 0xFF, np.uint8)
+    number, payload = codec.pack(old ^ new, old=old)
+    assert number == LINES
+    assert len(payload) < len(codec.pack(old ^ new)[1]) / 4
+    assert np.array_equal(unpack_patch(number, payload, old, "test"), new)
+
+
 @pytest.mark.parametrize("count", [32, 200])
 def test_new_noise_is_no_patch(count: int) -> None:
     rng = np.random.default_rng(4)

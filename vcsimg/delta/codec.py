@@ -53,6 +53,8 @@ _SHRINKS_MUCH = 32
 _CLEARLY = 0.95
 _FEW = 16
 _NOISE = 0.2
+_NOISE_SOME = 0.04
+_SIMPLER = 0.5
 _NOISE_LEAST = 16 << 10
 _LESS = 0.93
 _GROUPS = 8
@@ -100,21 +102,37 @@ class _Sample:
 
 
 def _moved(rows: Rows, old: Rows, used: npt.NDArray[np.bool_], sample: _Sample) -> bytes | None:
-    """What LINES makes of it, if the words that are XORed look like noise, and of some pages it makes less than there is in their words."""
-    if sample.best < sample.size * _NOISE:
+    """What LINES makes of it, if the words that are XORed look like noise, or like more than the new contents are, and of some pages it makes
+    less than there is in their words."""
+    if sample.best < sample.size * _NOISE_SOME:
         return None
     groups = max(_GROUPS, len(rows) // _PAGES_A_GROUP)
-    if len(rows) > 2 * groups * _GROUP:
-        # New noise in place of old would take many times as long to find that out of all pages.
-        starts = np.arange(groups) * (len(rows) - _GROUP) // (groups - 1)
-        some = (starts[:, None] + np.arange(_GROUP)).reshape(-1)
-        tried, flags = rows[some], used.reshape(len(rows), WORDS_PER_PAGE)[some].reshape(-1)
-        if not _less(pack_lines(tried, old[some], flags), tried, flags):
-            return None
-        packed = pack_lines(rows, old, used)
-        return packed if _pays(packed, rows.nbytes) else None
+    few = len(rows) <= 2 * groups * _GROUP
+    # New noise in place of old would take many times as long to find that out of all pages.
+    some = slice(None) if few else _groups(len(rows), groups)
+    tried, before = rows[some], old[some]
+    if sample.best < sample.size * _NOISE and not _simpler(tried ^ before, tried):
+        return None
+    flags = used if few else used.reshape(len(rows), WORDS_PER_PAGE)[some].reshape(-1)
+    packed = pack_lines(tried, before, flags)
+    if not _less(packed, tried, flags):
+        return None
+    if few:
+        return packed
     packed = pack_lines(rows, old, used)
-    return packed if _less(packed, rows, used) else None
+    return packed if _pays(packed, rows.nbytes) else None
+
+
+def _groups(count: int, groups: int) -> npt.NDArray[np.intp]:
+    """Numbers of some of `count` pages, from everywhere."""
+    starts = np.arange(groups) * (count - _GROUP) // (groups - 1)
+    return (starts[:, None] + np.arange(_GROUP)).reshape(-1)
+
+
+def _simpler(new: Rows, rows: Rows) -> bool:
+    """Whether the new contents take clearly less than what they are XORed with: where memory is cleared, that is what was there."""
+    fast = compressor(FAST)
+    return len(fast.compress(new.data)) < len(fast.compress(rows.data)) * _SIMPLER
 
 
 def _less(packed: bytes, rows: Rows, used: npt.NDArray[np.bool_]) -> bool:
