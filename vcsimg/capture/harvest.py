@@ -11,9 +11,10 @@ shadow. Pages that a frozen child keeps are read from it afterwards. `changes()`
 from __future__ import annotations
 
 import errno
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,8 @@ _HELD_MOST = 64 << 20
 
 _TOGETHER = 2048
 """Pages of pieces for which the shadow is read in one step."""
+
+_Item = TypeVar("_Item", bound=np.generic)
 
 Own = Callable[[PageNumbers, Bytes2D], Flags]
 """Tells which of some pages have own content: not zeros, or not what the mapped file has there."""
@@ -170,8 +173,9 @@ class Harvest:
             waits = pending is not None and pending[0] == number
             is_plain = not waits and number in self._shadow and number not in self._spilled and number not in vanishing
             if is_plain and update.pages:
-                plain.append(_Content(number, *_newest(update)))
-                plain_pages += len(plain[-1].pages)
+                for part in zip(update.pages, update.rows, update.own, strict=True):
+                    plain.append(_Content(number, *part))
+                    plain_pages += len(part[0])
                 if plain_pages >= _TOGETHER:
                     yield from self._plain(plain)
                     plain_pages = 0
@@ -196,16 +200,19 @@ class Harvest:
         yield from self._plain(plain)
 
     def _plain(self, parts: list[_Content]) -> Iterator[PieceChange]:
-        """Changes of pieces that the shadow knows and that have only new content; what it knows of them is read in one step. Empties the list."""
+        """Changes of pieces that the shadow knows and that have only new content, each page once; what it knows of them is read in one step.
+        Empties the list."""
         if parts:
             old = self._shadow.read_all([(part.number, part.pages) for part in parts])
+            changes = []
             end = 0
             for part in parts:
                 start, end = end, end + len(part.pages)
-                change = _compared(part, old[start:end], self._shadow.own(part.number)[part.pages])
-                if change is not None:
-                    yield change
-                    self._keep(change)
+                changes.append(_compared(part, old[start:end], self._shadow.own(part.number)[part.pages]))
+            for _, found in itertools.groupby((change for change in changes if change is not None), lambda change: change.number):
+                change = _joined(list(found))
+                yield change
+                self._keep(change)
             parts.clear()
 
     def _keep(self, change: PieceChange) -> None:
@@ -224,8 +231,7 @@ class Harvest:
     def settle(self) -> None:
         """After changes(): write to the shadow what it does not have yet: changes that are in hand, and, of pieces that it did not know, what
         was read later. Nobody waits for that: the capture is stored already."""
-        for change in self._unwritten:
-            self._write(change)
+        self._shadow.write_all([(change.number, change.pages, change.new, change.own) for change in self._unwritten])
         self._unwritten.clear()
         for number, pages in self._owed:
             assert self._later_from is not None
@@ -334,17 +340,47 @@ def _words(rows: Bytes2D) -> npt.NDArray[np.uint64]:
     return rows.view(np.uint64)
 
 
+def _joined(changes: list[PieceChange]) -> PieceChange:
+    """One change of those of a known piece, no two of which have the same page."""
+    if len(changes) == 1:
+        return changes[0]
+    pages = np.concatenate([change.pages for change in changes])
+    places = np.empty(len(pages), np.intp)
+    places[np.argsort(pages)] = np.arange(len(pages))
+    parts = np.split(places, np.cumsum([len(change.pages) for change in changes])[:-1])
+
+    def merged(arrays: Iterable[npt.NDArray[_Item]]) -> npt.NDArray[_Item]:
+        """By one copy, which is most of what this takes."""
+        arrays = list(arrays)
+        result = np.empty((len(pages), *arrays[0].shape[1:]), arrays[0].dtype)
+        for where, array in zip(parts, arrays, strict=True):
+            result[where] = array
+        return result
+
+    return PieceChange(
+        changes[0].number,
+        merged(change.pages for change in changes),
+        merged(change.new for change in changes),
+        merged(change.own for change in changes),
+        merged(cast(Bytes2D, change.old) for change in changes),
+        merged(cast(Flags, change.old_own) for change in changes),
+    )
+
+
 def _replace(batches: list[tuple[PageNumbers, Bytes2D]]) -> None:
-    """Put rows of later batches, each ascending, where the first one has the same pages. They are few there: each round of copying finds less."""
-    if not batches:
-        return
-    first, kept = batches[0]
-    for at, (numbers, rows) in enumerate(batches[1:], 1):
-        places = np.minimum(np.searchsorted(first, numbers), len(first) - 1)
-        same = first[places] == numbers
-        if same.any():
-            kept[places[same]] = rows[same]
-            batches[at] = numbers[~same], rows[~same]
+    """Put rows of later batches, each ascending, where an earlier one has the same pages: each page is then there once. They are few there: each
+    round of copying finds less."""
+    for at in range(1, len(batches)):
+        numbers, rows = batches[at]
+        for first, kept in batches[:at]:
+            if not len(first):
+                continue
+            places = np.minimum(np.searchsorted(first, numbers), len(first) - 1)
+            same = first[places] == numbers
+            if same.any():
+                kept[places[same]] = rows[same]
+                numbers, rows = numbers[~same], rows[~same]
+        batches[at] = numbers, rows
 
 
 def _newest(update: Update) -> tuple[Indexes, Bytes2D, Flags]:

@@ -6,24 +6,22 @@ a piece; which pages of a slot have own content is kept in memory, 2048 flags a 
 
 from __future__ import annotations
 
+import ctypes
 import errno
-import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from vcsimg.capture.pages import PageNumbers, Ranges, pieces_of, within
 from vcsimg.errors import DiskFull
 from vcsimg.image.pages import Bytes2D, Flags, Indexes
 from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SIZE, WRITE_SIZE
-from vcsimg.kernel.calls import call_in_a_row
+from vcsimg.kernel.calls import Calls, call_in_a_row
 from vcsimg.kernel.syscalls import NR
-
-_FEW = 32
-"""Pages; with so many, Python is quicker than numpy is to call."""
 
 
 class Shadow:
@@ -67,71 +65,67 @@ class Shadow:
 
     def read(self, number: int, pages: Indexes) -> Bytes2D:
         """Contents of pages of a known piece, (n, 4096); zeros where a page has none of its own."""
-        rows = np.zeros((len(pages), PAGE_SIZE), np.uint8)
-        own = self._own[number][pages]
-        if not own.any():
-            return rows
-        base = self._slots[number] * PIECE_SIZE
-        view = memoryview(rows.reshape(-1).data)
-        for first, last in _runs(pages, own):
-            buffer = view[first * PAGE_SIZE : last * PAGE_SIZE]
-            got = os.preadv(self._file.fileno(), [buffer], base + int(pages[first]) * PAGE_SIZE)
-            assert got == len(buffer)
-        return rows
+        return self.read_all([(number, pages)])
 
     def read_all(self, parts: Sequence[tuple[int, Indexes]]) -> Bytes2D:
         """The same of many pieces in one step: parts (number, pages (n,)), result (sum of n, 4096)."""
-        counts = [len(pages) for _, pages in parts]
-        pages = np.concatenate([pages for _, pages in parts]).astype(np.int64)
         own = np.concatenate([self._own[number][pages] for number, pages in parts])
-        slots = np.repeat(np.array([self._slots.get(number, 0) for number, _ in parts], np.int64), counts)
-        offsets = slots * PIECE_SIZE + pages * PAGE_SIZE
-        rows = np.empty((len(pages), PAGE_SIZE), np.uint8)
+        rows = np.empty((len(own), PAGE_SIZE), np.uint8)
         rows[~own] = 0
-        wanted = np.flatnonzero(own)
-        breaks = np.flatnonzero((np.diff(wanted) != 1) | (np.diff(offsets[wanted]) != PAGE_SIZE)) + 1
-        first = wanted[np.concatenate(([0], breaks))[: len(wanted)]]
-        last = wanted[np.concatenate((breaks, [len(wanted)]))[: len(wanted)] - 1]
-        calls = np.zeros((len(first), 7), np.uint64)
-        calls[:, 0] = NR["pread64"]
-        calls[:, 1] = self._file.fileno()
-        calls[:, 2] = rows.ctypes.data + first * PAGE_SIZE
-        calls[:, 3] = (last + 1 - first) * PAGE_SIZE
-        calls[:, 4] = offsets[first]
+        addresses = rows.ctypes.data + np.arange(len(own)) * PAGE_SIZE
+        calls = _calls("pread64", self._file.fileno(), addresses[own], self._offsets(parts)[own], PAGES_PER_PIECE)
         results = call_in_a_row(calls)
-        for call in np.flatnonzero(results != calls[:, 3].astype(np.int64)).tolist():
+        for _, fd, address, size, offset, *_ in calls[results != calls[:, 3].astype(np.int64)].tolist():
             # A signal came between.
-            buffer = rows[first[call] : last[call] + 1].reshape(-1).data
-            got = os.preadv(self._file.fileno(), [buffer], int(offsets[first[call]]))
-            assert got == len(buffer)
+            got = os.preadv(fd, [_memory(address, size)], offset)
+            assert got == size
         return rows
 
     def write(self, number: int, pages: Indexes, rows: Bytes2D, own: Flags) -> None:
         """Set pages (n,) of a piece to rows (n, 4096), of which `own` (n,) have own content. Makes an unknown piece known: its
         other pages have none. Raises DiskFull; the piece is then unknown."""
-        flags = self._own.pop(number, None)
-        if flags is None:
-            flags = np.zeros(PAGES_PER_PIECE, bool)
-        if own.any():
-            slot = self._slots.get(number)
-            if slot is None:
-                slot = self._slots[number] = self._free.pop() if self._free else self._end
-                self._end = max(self._end, slot + 1)
-            base = slot * PIECE_SIZE
-            view = memoryview(np.ascontiguousarray(rows).reshape(-1).data)
-            try:
-                for first, last in _runs(pages, own):
-                    data = view[first * PAGE_SIZE : last * PAGE_SIZE]
-                    position = base + int(pages[first]) * PAGE_SIZE
-                    while data:
-                        done = os.pwrite(self._file.fileno(), data[:WRITE_SIZE], position)
-                        data, position = data[done:], position + done
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise DiskFull(str(self._folder)) from None
-                raise
-        flags[pages] = own
-        self._own[number] = flags
+        self.write_all([(number, pages, rows, own)])
+
+    def write_all(self, parts: Sequence[tuple[int, Indexes, Bytes2D, Flags]]) -> None:
+        """The same of many pieces, each once, in one step. Raises DiskFull; all of them are then unknown."""
+        known = {number: self._own.pop(number, None) for number, *_ in parts}
+        for number, _, _, own in parts:
+            if number not in self._slots and own.any():
+                self._slots[number] = self._free.pop() if self._free else self._end
+                self._end = max(self._end, self._slots[number] + 1)
+        parts = [(number, pages, np.ascontiguousarray(rows), own) for number, pages, rows, own in parts]
+        if parts:
+            self._put(parts)
+        for number, pages, _, own in parts:
+            flags = known[number]
+            if flags is None:
+                flags = np.zeros(PAGES_PER_PIECE, bool)
+            flags[pages] = own
+            self._own[number] = flags
+
+    def _put(self, parts: Sequence[tuple[int, Indexes, Bytes2D, Flags]]) -> None:
+        wanted = np.concatenate([own for *_, own in parts])
+        addresses = np.concatenate([rows.ctypes.data + np.arange(len(rows)) * PAGE_SIZE for _, _, rows, _ in parts])
+        offsets = self._offsets([(number, pages) for number, pages, _, _ in parts])
+        calls = _calls("pwrite64", self._file.fileno(), addresses[wanted], offsets[wanted], WRITE_SIZE // PAGE_SIZE)
+        results = call_in_a_row(calls)
+        try:
+            for _, fd, address, size, offset, *_ in calls[results != calls[:, 3].astype(np.int64)].tolist():
+                # A signal came between, or there is no more room.
+                data = _memory(address, size)
+                while data:
+                    done = os.pwrite(fd, data, offset)
+                    data, offset = data[done:], offset + done
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull(str(self._folder)) from None
+            raise
+
+    def _offsets(self, parts: Sequence[tuple[int, Indexes]]) -> npt.NDArray[np.int64]:
+        """Where pages of pieces stand in the file, (sum of n,), if they have own content."""
+        return np.concatenate(
+            [self._slots.get(number, 0) * PIECE_SIZE + pages.astype(np.int64) * PAGE_SIZE for number, pages in parts]
+        )
 
     def forget(self, number: int) -> None:
         """Make a piece unknown. Its slot is used again."""
@@ -141,26 +135,21 @@ class Shadow:
             self._free.append(slot)
 
 
-def _runs(pages: Indexes, wanted: Flags) -> Iterator[tuple[int, int]]:
-    """Half-open ranges of indexes into `pages` where the wanted pages lie side by side."""
-    if len(pages) <= _FEW:
-        yield from _short_runs(pages.tolist(), wanted.tolist())
-        return
-    indexes = np.flatnonzero(wanted)
-    breaks = np.flatnonzero((np.diff(indexes) != 1) | (np.diff(pages[indexes].astype(np.int32)) != 1)) + 1
-    edges = [0, *breaks.tolist(), len(indexes)]
-    for low, high in itertools.pairwise(edges):
-        if low < high:
-            yield int(indexes[low]), int(indexes[high - 1]) + 1
+def _calls(name: str, fd: int, addresses: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], most: int) -> Calls:
+    """System calls that read or write pages at addresses (n,) of ours and offsets (n,) of a file: one for those side by side in both, up to `most`."""
+    numbers = np.arange(len(addresses))
+    starts = np.ones(len(addresses), bool)
+    starts[1:] = (np.diff(addresses) != PAGE_SIZE) | (np.diff(offsets) != PAGE_SIZE)
+    starts |= (numbers - np.maximum.accumulate(np.where(starts, numbers, 0))) % most == 0
+    first = np.flatnonzero(starts)
+    calls = np.zeros((len(first), 7), np.uint64)
+    calls[:, 0] = NR[name]
+    calls[:, 1] = fd
+    calls[:, 2] = addresses[first]
+    calls[:, 3] = np.diff(first, append=len(addresses)) * PAGE_SIZE
+    calls[:, 4] = offsets[first]
+    return calls
 
 
-def _short_runs(pages: list[int], wanted: list[bool]) -> Iterator[tuple[int, int]]:
-    first = 0
-    for index, page in enumerate(pages):
-        if index > first and (not wanted[index] or page != pages[index - 1] + 1):
-            yield first, index
-            first = index
-        if not wanted[index]:
-            first = index + 1
-    if first < len(pages):
-        yield first, len(pages)
+def _memory(address: int, size: int) -> memoryview:
+    return memoryview((ctypes.c_char * size).from_address(address)).cast("B")

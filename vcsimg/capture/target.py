@@ -67,11 +67,12 @@ _FEW = 1 << 20
 _MUCH = 128 << 20
 """Bytes that are tracked from which on the scan in the stop takes longer than telling somebody else to make it."""
 
-_COPY_SPEED = 3e9
+_COPY_SPEED = 2.7e9
 _STOP_SECONDS = 1e-3
 _STOP_SECONDS_PER_THREAD = 4e-5
-_FORK_SECONDS = 1e-3
-_FORK_SECONDS_PER_BYTE = 20e-3 / (1 << 30)
+_FORK_SECONDS = 2e-3
+_FORK_SECONDS_PER_BYTE = 45e-3 / (1 << 30)
+"""Of a pause: docs/performance.md, "Copy or fork?"."""
 
 _EVERYWHERE = ranges_of([(0, 1 << 63)])
 
@@ -463,7 +464,7 @@ class ProcessCapture:
         if engine == "compare":
             return None
         seconds = size / _COPY_SPEED
-        if engine != "cow" and (seconds < _FORK_SECONDS or seconds < _FORK_SECONDS + self._populated() * _FORK_SECONDS_PER_BYTE):
+        if engine != "cow" and seconds < _FORK_SECONDS + self._populated() * _FORK_SECONDS_PER_BYTE:
             return None
         if held.can_borrow is not None:
             return None
