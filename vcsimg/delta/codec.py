@@ -82,7 +82,8 @@ def pack(rows: Rows, *, quick: bool = False, old: Rows | None = None) -> tuple[i
     if lanes or thorough:
         words = every[used]
         best = words.nbytes <= _SMALL or thorough
-        number, packed = LANES if lanes else WORDS, _coded(used, words, lanes=lanes, level=_level(shrinks, best=best))
+        level = FAST if shrinks < _SHRINKS_SOME and not best else _level(shrinks, best=best)
+        number, packed = LANES if lanes else WORDS, _coded(used, words, lanes=lanes, level=level)
     else:
         number, packed = ZSTD, compressor(GOOD if rows.nbytes <= _SMALL else FAST).compress(rows.data)
     return (number, packed) if _pays(packed, rows.nbytes) else (RAW, rows.tobytes())
