@@ -294,6 +294,15 @@ def test_memory_that_is_cleared_is_a_patch(size: int) -> None:
     assert np.array_equal(unpack_patch(number, payload, old, "test"), new)
 
 
+def test_pages_that_become_zeros_of_their_own_beside_noise() -> None:
+    """As where a private page of a file is written over with zeros: no word of it changes."""
+    rng = np.random.default_rng(9)
+    old, new = np.zeros((2, 200, PAGE), np.uint8)
+    new[2:12] = rng.integers(0, 256, (10, PAGE), np.uint8)
+    number, payload = codec.pack(old ^ new, old=old)
+    assert np.array_equal(codec.unpack(number, payload, 200, "test"), new)
+
+
 @pytest.mark.parametrize("count", [32, 200])
 def test_new_noise_is_no_patch(count: int) -> None:
     rng = np.random.default_rng(4)

@@ -115,6 +115,8 @@ def _moved(rows: Rows, old: Rows, used: npt.NDArray[np.bool_], sample: _Sample) 
     if sample.best < sample.size * _NOISE and not _simpler(tried ^ before, tried):
         return None
     flags = used if few else used.reshape(len(rows), WORDS_PER_PAGE)[some].reshape(-1)
+    if not flags.any():
+        return None  # zeros that become own content, or cease to be it
     packed = pack_lines(tried, before, flags)
     if not _less(packed, tried, flags):
         return None
