@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import numpy as np
 
@@ -102,15 +101,10 @@ class Encoder:
         Raises DamagedImage.
         """
         number = change.number
-        mask = mapped_pages(self._regions, number)
-        pages, new, own = change.pages, change.new, change.own
-        if mask is not None:
-            own = own & mask[pages]
+        pages, new = change.pages, change.new
         old, had = change.old, change.old_own
-        stray = chain.state.own & ~mask if mask is not None else None
-        if stray is not None:
-            stray[pages] = False
-        if self._whole or (stray is not None and stray.any()):
+        own, stray = self._own(chain, change)
+        if self._whole or stray is not None:
             pages, new, own, old, had = self._widened(pages, new, own, stray)
         if not len(pages):
             return Encoded(pages)
@@ -129,28 +123,27 @@ class Encoder:
 
     def encode_together(self, changes: Sequence[tuple[Chain, PieceChange]]) -> list[Delta | None]:
         """Deltas for changes of few words in known pieces: each is to go to appended() next. None for changes that encode() must look at."""
-        plain = [
-            bool(chain.links) and change.old is not None and mapped_pages(self._regions, change.number) is None and not self._whole
-            for chain, change in changes
-        ]
-        found = iter(
-            encode_together(
-                [
-                    Change(
-                        change.number << PIECE_SHIFT,
-                        change.pages,
-                        cast(Bytes2D, change.old),
-                        cast(Flags, change.old_own),
-                        change.new,
-                        change.own,
-                        chain.state,
-                    )
-                    for (chain, change), one in zip(changes, plain, strict=True)
-                    if one
-                ]
-            )
-        )
-        return [next(found) if one else None for one in plain]
+        plain: list[Change | None] = []
+        for chain, change in changes:
+            fine = None
+            if chain.links and change.old is not None and change.old_own is not None and not self._whole:
+                own, stray = self._own(chain, change)
+                if stray is None:
+                    address = change.number << PIECE_SHIFT
+                    fine = Change(address, change.pages, change.old, change.old_own, change.new, own, chain.state)
+            plain.append(fine)
+        found = iter(encode_together([change for change in plain if change is not None]))
+        return [next(found) if change is not None else None for change in plain]
+
+    def _own(self, chain: Chain, change: PieceChange) -> tuple[Flags, Flags | None]:
+        """Which pages (n,) of a change have own content, for only what is mapped has any; and which pages of the piece, (2048,), that it does not name
+        have own content still and are not mapped any more: None if there are none."""
+        mask = mapped_pages(self._regions, change.number)
+        if mask is None:
+            return change.own, None
+        stray = chain.state.own & ~mask
+        stray[change.pages] = False
+        return change.own & mask[change.pages], stray if stray.any() else None
 
     def appended(self, chain: Chain, number: int, delta: Delta, *, maintain: bool) -> Encoded:
         """A chain whose state a delta has led on from other content, with that delta. `maintain`: as in encode(). Raises DamagedImage."""
