@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,18 @@ def repack(path: Path) -> None:
     """
     light = gitcommand.attempt(path, "config", "--get-regexp", r"remote\..*\.promisor").returncode == 0
     settings = ("-c", "repack.writeBitmaps=false") if light else ()
-    gitcommand.run(path, *settings, "repack", "-a", "-d", "-q")
+    # Git's own gc makes it, of commits that may be gone then.
+    (path / "objects" / "info" / "commit-graph").unlink(missing_ok=True)
+    shutil.rmtree(path / "objects" / "info" / "commit-graphs", ignore_errors=True)
+    packs = path / "objects" / "pack"
+    before = set(packs.glob("tmp_*"))
+    try:
+        gitcommand.run(path, *settings, "repack", "-a", "-d", "-q")
+    except BaseException:
+        # On a full disk, what git has begun would leave no room to try again.
+        for file in set(packs.glob("tmp_*")) - before:
+            file.unlink(missing_ok=True)
+        raise
 
 
 def size_of(path: Path) -> int:

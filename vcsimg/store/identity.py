@@ -14,7 +14,8 @@ _UNSAFE = re.compile(r"[<>\n\0]")
 
 
 def identity(repo: pygit2.Repository, seconds: float) -> str:
-    """`Name <mail> SECONDS ZONE` for a time in seconds since the epoch, in the local time zone."""
+    """`Name <mail> SECONDS ZONE` for a time in seconds since the epoch, in the local time zone. Git knows none before."""
+    seconds = max(0.0, seconds)
     name, mail = _configured(repo, "user.name"), _configured(repo, "user.email")
     if not name or not mail:
         try:

@@ -41,8 +41,8 @@ class Owner:
             path = work / f"owner-{self.token}"
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(fd, fcntl.LOCK_EX)
-            # Somebody who cleans up may have come between, and have removed the file.
-            if path.exists():
+            # Somebody who cleans up may have come between, and have removed the file: he does so under the lock.
+            if os.fstat(fd).st_nlink:
                 break
             os.close(fd)
         self._fd = fd
@@ -116,10 +116,11 @@ def remove(repository: Path) -> None:
                 path.with_suffix(".pack").unlink(missing_ok=True)
             path.unlink(missing_ok=True)
     for path in work.iterdir():
-        found = _OWNER.match(path.name)
-        if found and _is_dead(work, found[1], dead):
-            _unlock(repository, path)
-            path.unlink(missing_ok=True)
+        if _OWNER.match(path.name):
+            with _dead_owner(path) as is_dead:
+                if is_dead:
+                    _unlock(repository, path)
+                    path.unlink(missing_ok=True)
 
 
 def _unlock(repository: Path, owner: Path) -> None:
@@ -148,19 +149,25 @@ def _unlock(repository: Path, owner: Path) -> None:
 def _is_dead(work: Path, token: str, known: dict[str, bool]) -> bool:
     if token not in known:
         ours = _owners.get((os.getpid(), work))
-        known[token] = not (ours is not None and ours.token == token) and not _is_locked(work / f"owner-{token}")
+        with _dead_owner(work / f"owner-{token}") as is_dead:
+            known[token] = not (ours is not None and ours.token == token) and is_dead
     return known[token]
 
 
-def _is_locked(path: Path) -> bool:
+@contextmanager
+def _dead_owner(path: Path) -> Iterator[bool]:
+    """Whether an owner's file has no owner any more; nobody becomes it within the block."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False
+        yield True
+        return
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_dead = True
+        except BlockingIOError:
+            is_dead = False
+        yield is_dead
     finally:
         os.close(fd)
-    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,3 +37,9 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
         os.ftruncate(fd, 0)
     finally:
         os.close(fd)
+
+
+def allow_descriptors(count: int) -> None:
+    """Raise our own limit of open files by `count`, as far as we may: a lock is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft + count if hard == resource.RLIM_INFINITY else min(soft + count, hard), hard))

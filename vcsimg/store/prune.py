@@ -83,6 +83,7 @@ def prune(repo: pygit2.Repository, objects: Objects, path: Path, keep: Collectio
             raise
         if updates:
             update_references(path, updates)
+            gitcommand.run(path, "reflog", "expire", "--expire=now", "--all")
         if made is not None:
             made.unlink()
         repack(path)
@@ -109,4 +110,6 @@ def update_references(path: Path, updates: Collection[RefUpdate]) -> None:
             lines.append(f"delete {update.name} {update.old}")
         else:
             lines.append(f"update {update.name} {update.new} {update.old}")
-    gitcommand.run(path, "update-ref", "--stdin", text="\n".join([*lines, "prepare", "commit", ""]))
+    # A log of where they were, if the user has git keep one, would keep what is left out.
+    settings = ("-c", "core.logAllRefUpdates=false")
+    gitcommand.run(path, *settings, "update-ref", "--stdin", text="\n".join([*lines, "prepare", "commit", ""]))

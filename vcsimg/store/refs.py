@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from vcsimg.store.setup import private
 
 PREFIX = "refs/heads/"
 _PROCESS = "branch.{}.vcsimgProcess"
+
+_WAITS = tuple(0.001 * 2**step for step in range(10))
+"""Seconds, 1.0 in all."""
 
 Process = tuple[int, int, str]
 """A process instance: pid, start time in ticks since boot, boot id."""
@@ -31,8 +35,11 @@ def branches(repo: pygit2.Repository) -> Iterator[Branch]:
     """All branches, by name."""
     for name in sorted(repo.references):
         if name.startswith(PREFIX):
-            reference = repo.references[name]
-            yield Branch(name.removeprefix(PREFIX), str(reference.peel(pygit2.Commit).id))
+            try:
+                commit = repo.references[name].peel(pygit2.Commit)
+            except (pygit2.GitError, KeyError):
+                continue  # a symbolic one that leads to none, or one that went just now
+            yield Branch(name.removeprefix(PREFIX), str(commit.id))
 
 
 def newest(repo: pygit2.Repository) -> Branch | None:
@@ -74,20 +81,40 @@ def move(repo: pygit2.Repository, path: Path, branch: str, old: str | None, new:
     name = PREFIX + branch
     pygit2.settings.enable_fsync_gitdir(sync)
     with private(), leftovers.owner(setup.work_directory(path)).moving(name, "HEAD"):
-        try:
-            if old is None:
-                repo.references.create(name, pygit2.Oid(hex=new))
-            else:
-                reference = repo.references[name]
-                if str(reference.target) != old:
-                    raise RepositoryBusy(str(path), branch, None)
-                reference.set_target(pygit2.Oid(hex=new))
-        except (pygit2.AlreadyExistsError, KeyError):
-            raise RepositoryBusy(str(path), branch, None) from None
-        except pygit2.GitError as error:
-            if "old reference value does not match" in str(error):
-                raise RepositoryBusy(str(path), branch, None) from None
-            raise
+        _patiently(lambda: _set(repo, path, branch, old, new))
         now = repo.references.get("HEAD")
         if head and (now is None or now.raw_target != name.encode()):
-            repo.set_head(name)
+            _patiently(lambda: repo.set_head(name))
+
+
+def _set(repo: pygit2.Repository, path: Path, branch: str, old: str | None, new: str) -> None:
+    name = PREFIX + branch
+    try:
+        if old is None:
+            repo.references.create(name, pygit2.Oid(hex=new))
+        else:
+            reference = repo.references[name]
+            if str(reference.target) != old:
+                raise RepositoryBusy(str(path), branch, None)
+            reference.set_target(pygit2.Oid(hex=new))
+    except (pygit2.AlreadyExistsError, KeyError):
+        raise RepositoryBusy(str(path), branch, None) from None
+    except pygit2.GitError as error:
+        if "old reference value does not match" in str(error):
+            raise RepositoryBusy(str(path), branch, None) from None
+        raise
+
+
+def _patiently(action: Callable[[], None]) -> None:
+    """Do what needs a lock of git's, which somebody may hold for a moment: another recorder, `git pack-refs`. As git does, which waits for a second
+    (core.packedRefsTimeout); libgit2 does not wait."""
+    for wait in _WAITS:
+        try:
+            action()
+        except (OSError, pygit2.GitError) as error:  # which of them, libgit2 tells by the state of the lock
+            if "lock" not in str(error):
+                raise
+            time.sleep(wait)
+        else:
+            return
+    action()

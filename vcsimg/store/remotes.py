@@ -7,7 +7,6 @@ of a capture in one request, as git itself does for a checkout.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,21 +47,16 @@ def clone(
     """
     if (path / "HEAD").exists():
         raise StoreError(str(path), "there is a repository already", remedy="Choose another path, or use `vcsimg fetch` in it.")
-    existed = path.exists()
-    if existed and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
         setup.make(path)  # refuses it
-    try:
+    with setup.unfinished(path):
         setup.make(path)
         _fill(url, path, light=light, depth=depth, progress=progress)
         if keys is not None:
-            cipher.remember(pygit2.Repository(str(path)), key_file=keys[0], key_command=keys[1])
-    except BaseException:
-        if existed:
-            for child in path.iterdir():
-                shutil.rmtree(child) if child.is_dir() else child.unlink()
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-        raise
+            repo = pygit2.Repository(str(path))
+            if not cipher.required(repo):
+                raise StoreError(url, "its captures are not encrypted, and a key was named", remedy="Clone it without a key.")
+            cipher.remember(repo, key_file=keys[0], key_command=keys[1])
 
 
 def _fill(url: str, path: Path, *, light: bool, depth: int | None, progress: Progress | None) -> None:
@@ -85,11 +79,13 @@ def fetch(path: Path, remote: str, *, depth: int | None = None, progress: Progre
     options = [f"--depth={depth}"] if depth is not None else []
     loud = "--progress" if progress is not None else "--no-progress"  # -q would not say what was refused
     try:
+        # Not even if the user's configuration says so: what is not there would be deleted here, recordings of this machine too.
+        options += ["--no-prune", "--no-prune-tags"]
         gitcommand.watch(path, "fetch", loud, "--tags", "--update-head-ok", *options, remote, ALL, progress=progress)
     except StoreError as error:
         raise _explained(path, remote, error) from None
     repo = pygit2.Repository(str(path))
-    if not cipher.required(repo) and _holds_sealed(path, remote):
+    if not before and not cipher.required(repo) and _holds_sealed(path, remote):
         cipher.adopt(repo)
     newest = refs.newest(repo)
     if repo.head_is_unborn and newest is not None:
@@ -102,15 +98,18 @@ def _tips(path: Path) -> dict[str, str]:
 
 
 def _holds_sealed(path: Path, remote: str) -> bool:
-    """Whether what was fetched is encrypted. Raises StoreError when it is no capture at all."""
-    for tip in _tips(path).values():
-        text = gitcommand.attempt(path, "cat-file", "blob", f"{tip}:format").stdout  # in a light clone, git fetches it
-        if text.startswith("VXE"):
-            return True
-        if not text.startswith("vcsimg "):
-            raise StoreError(url_of(path, remote), "no repository of captures", remedy="Name one that vcsimg has made.")
-        return False
-    return False
+    """Whether any of what was fetched is encrypted: who adds a branch that is not shall not have new captures of others made in the clear. Raises
+    StoreError when there is no capture at all."""
+    tips = _tips(path).values()
+    files = gitcommand.run(
+        path, "cat-file", "--batch-check=%(objectname) %(objecttype)", text="".join(f"{tip}:format\n" for tip in tips)
+    )
+    names = {words[0] for line in files.splitlines() if (words := line.split())[-1] == "blob"}
+    # In a light clone, git fetches them; they are one for all captures, or nearly so.
+    texts = [gitcommand.attempt(path, "cat-file", "blob", name).stdout for name in names]
+    if tips and not any(text.startswith(("vcsimg ", "VXE")) for text in texts):
+        raise StoreError(url_of(path, remote), "no repository of captures", remedy="Name one that vcsimg has made.")
+    return any(text.startswith("VXE") for text in texts)
 
 
 def url_of(path: Path, remote: str) -> str:
@@ -165,6 +164,12 @@ def _explained(path: Path, remote: str, error: StoreError) -> StoreError:
 
 def bundle(path: Path, file: Path, revisions: Sequence[str]) -> None:
     """Write captures with their history into one file that git can clone and fetch from. Raises StoreError."""
+    if pygit2.Repository(str(path)).is_shallow:
+        raise StoreError(
+            str(path),
+            "only the newest captures are here, and a bundle of these alone cannot be read",
+            remedy=f"Get the others first: git -C {path} fetch --unshallow",
+        )
     gitcommand.run(path, "bundle", "create", "-q", file.absolute(), *(revisions or ["--all"]))
     file.chmod(0o600)
 

@@ -13,7 +13,7 @@ from vcsimg.errors import KeyMissing, RepositoryBusy, StoreError
 from vcsimg.store import captures, cipher, leftovers, message, names, refs, remotes, setup
 from vcsimg.store.captures import Capture, capture_of
 from vcsimg.store.failures import translated
-from vcsimg.store.locks import Taken, locked
+from vcsimg.store.locks import Taken, allow_descriptors, locked
 from vcsimg.store.objects import BLOB, Entry
 from vcsimg.store.opened import Opened
 from vcsimg.store.refs import Branch
@@ -45,8 +45,7 @@ def _check_key(repo: pygit2.Repository, path: Path) -> None:
     if newest is None or key is None:
         return
     try:
-        tree = repo[newest.tip].tree
-        cipher.unsealed(tree["format"].data, key, str(path), sealed_only=False)
+        cipher.unsealed(setup.format_of(repo[newest.tip].peel(pygit2.Commit)), key, str(path), sealed_only=False)
     except KeyMissing:
         raise StoreError(
             str(path), "its captures are encrypted with another key", remedy="Name the file that has their key."
@@ -289,9 +288,17 @@ class Repository:
         from vcsimg.store.salvage import salvage
         from vcsimg.store.still import mended
 
-        with translated(Path(target)), mended(self.path) as (folder, _):
-            made = Repository.init(target)
-            return salvage(folder, Opened(folder).git, made.path, report.damaged)
+        target = Path(target).absolute()
+        with translated(target), mended(self.path) as (folder, _):
+            if target.exists():
+                setup.make(target)  # refuses it
+            with setup.unfinished(target):
+                made = Repository.init(target)
+                source = Opened(folder).git
+                if cipher.required(source):
+                    cipher.note_places(made._opened.git, *cipher.places(source))
+                    cipher.adopt(made._opened.git)
+                return salvage(folder, source, made.path, report.damaged)
 
     def prune(
         self, *, keep_every: float | None = None, keep_last: int | None = None, keep_tagged: bool = True, dry_run: bool = False
@@ -306,7 +313,9 @@ class Repository:
         if keep_every is None and keep_last is None:
             raise ValueError("nothing says what to keep")
         with ExitStack() as locks, translated(self.path):
-            for branch in self.branches():
+            branches = list(self.branches())
+            allow_descriptors(len(branches))
+            for branch in branches:
                 locks.enter_context(self.lock(branch.name))
             leftovers.remove(self.path)
             self._opened.reopen()

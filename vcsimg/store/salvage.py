@@ -20,6 +20,9 @@ def salvage(source: Path, repo: pygit2.Repository, target: Path, damaged: Collec
 
     Objects are read from the source as an alternate, and only those that a whole capture needs.
     """
+    shallow = source / "shallow"
+    if shallow.exists():
+        (target / "shallow").write_bytes(shallow.read_bytes())
     alternates = target / "objects" / "info" / "alternates"
     alternates.parent.mkdir(exist_ok=True)
     alternates.write_text(f"{source / 'objects'}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -98,6 +99,21 @@ def make(path: Path) -> None:
         work_directory(path)
 
 
+@contextmanager
+def unfinished(path: Path) -> Iterator[None]:
+    """If the block, which makes a repository at `path`, fails, nothing is left of what it made there."""
+    existed = path.exists()
+    try:
+        yield
+    except BaseException:
+        if existed:
+            for child in path.iterdir():
+                shutil.rmtree(child) if child.is_dir() else child.unlink()
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
 def work_directory(path: Path) -> Path:
     """Our own folder inside the repository: locks, and packs that are not finished. Out of reach of git's own clean-up."""
     work = path / "vcsimg"
@@ -128,7 +144,18 @@ def is_ours(path: Path) -> bool:
 
 
 def _is_capture(commit: pygit2.Commit) -> bool:
-    return "format" in commit.tree and commit.tree["format"].data.startswith((b"vcsimg ", cipher.MAGIC))
+    return format_of(commit).startswith((b"vcsimg ", cipher.MAGIC))
+
+
+def format_of(commit: pygit2.Commit) -> bytes:
+    """What a capture's file `format` holds; nothing, where there is no such file. Raises KeyError in a light clone that does not have it."""
+    try:
+        entry = commit.tree["format"]
+    except KeyError:
+        if "format" in commit.tree:
+            raise
+        return b""
+    return entry.data if isinstance(entry, pygit2.Blob) else b""
 
 
 def is_blank(path: Path) -> bool:
