@@ -54,9 +54,9 @@ def clone(
         _fill(url, path, light=light, depth=depth, progress=progress)
         if keys is not None:
             repo = pygit2.Repository(str(path))
+            cipher.remember(repo, key_file=keys[0], key_command=keys[1])
             if not cipher.required(repo):
                 raise StoreError(url, "its captures are not encrypted, and a key was named", remedy="Clone it without a key.")
-            cipher.remember(repo, key_file=keys[0], key_command=keys[1])
 
 
 def _fill(url: str, path: Path, *, light: bool, depth: int | None, progress: Progress | None) -> None:

@@ -45,7 +45,7 @@ def _check_key(repo: pygit2.Repository, path: Path) -> None:
     if newest is None or key is None:
         return
     try:
-        cipher.unsealed(setup.format_of(repo[newest.tip].peel(pygit2.Commit)), key, str(path), sealed_only=False)
+        cipher.unsealed(setup.format_of(repo[newest.tip]), key, str(path), sealed_only=False)
     except KeyMissing:
         raise StoreError(
             str(path), "its captures are encrypted with another key", remedy="Name the file that has their key."

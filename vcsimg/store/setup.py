@@ -147,14 +147,10 @@ def _is_capture(commit: pygit2.Commit) -> bool:
     return format_of(commit).startswith((b"vcsimg ", cipher.MAGIC))
 
 
-def format_of(commit: pygit2.Commit) -> bytes:
+def format_of(commit: pygit2.Object) -> bytes:
     """What a capture's file `format` holds; nothing, where there is no such file. Raises KeyError in a light clone that does not have it."""
-    try:
-        entry = commit.tree["format"]
-    except KeyError:
-        if "format" in commit.tree:
-            raise
-        return b""
+    tree = commit.peel(pygit2.Tree)
+    entry = tree["format"] if "format" in tree else None  # noqa: SIM401 (get() does not tell one that is not there from none)
     return entry.data if isinstance(entry, pygit2.Blob) else b""
 
 
