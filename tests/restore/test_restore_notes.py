@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -106,6 +107,29 @@ def test_options_of_a_socket_that_this_kernel_does_not_know(tmp_path: Path) -> N
     try:
         (note,) = [note for note in notes(found, change) if "(socket)" in note]
         assert "TCP_ULP could not be set to what it was" in note
+    finally:
+        found.repository.close()
+
+
+def test_the_folder_of_a_socket_went_with_its_program(tmp_path: Path) -> None:
+    """As Python's multiprocessing takes its temporary folder away at its end."""
+    folder = tmp_path / "of its own" / "inner"
+    folder.mkdir(parents=True)
+    found = capture(
+        [
+            sys.executable,
+            "-c",
+            f"import socket\nl = socket.socket(socket.AF_UNIX)\nl.bind({str(folder / 's')!r})\nl.listen()\n{ECHO}",
+        ],
+        tmp_path,
+    )
+    found.kill()
+    (folder / "s").unlink()
+    shutil.rmtree(folder.parent)
+    try:
+        (note,) = [note for note in notes(found) if "made anew" in note]
+        assert str(folder) in note
+        assert (folder / "s").is_socket()
     finally:
         found.repository.close()
 

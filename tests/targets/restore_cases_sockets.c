@@ -1024,6 +1024,17 @@ CASE(unix_unlinked_and_connected_to_itself) {
     CHECK(recv(d, text, 5, 0) == 2 && send(d, "me", 2, 0) == 2 && recv(d, text, 5, 0) == 2);
 }
 
+CASE(unix_folder_gone) {
+    int l = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct sockaddr_un a = {AF_UNIX}, found;
+    socklen_t n = sizeof found;
+    CHECK(getcwd(a.sun_path, 60) && strcat(a.sun_path, "/of_old/inner/sock"));
+    CHECK(mkdir("of_old", 0700) == 0 && mkdir("of_old/inner", 0700) == 0 && bind(l, (void *)&a, sizeof a) == 0 && listen(l, 1) == 0);
+    CHECK(unlink("of_old/inner/sock") == 0 && rmdir("of_old/inner") == 0 && rmdir("of_old") == 0);
+    restored();
+    CHECK(getsockname(l, (void *)&found, &n) == 0 && !strcmp(found.sun_path, a.sun_path) && access("of_old", F_OK) == -1);
+}
+
 CASE(sock_not_accepted_yet) {
     int l = socket(AF_INET, SOCK_STREAM, 0), a[2], b, on = 1;
     struct sockaddr_in s = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

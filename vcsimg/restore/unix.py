@@ -220,15 +220,32 @@ class UnixMaker:
         path = self._place(process, found)
         with ExitStack() as stack:
             try:
+                made = []
                 if path is not None:
+                    made = self._missing_folders(os.path.dirname(path))
                     self._clear_path(stack, path, found)
                     if not (addresses.path_of(address) or "").startswith("/"):
                         stack.enter_context(addresses.inside(folder_of(process, found) or "/"))
                 addresses.bind(fd, address)
                 if path is not None and found.unlinked:
-                    self._context.before_they_run.append(partial(_unlink, path))
+                    self._context.before_they_run += [
+                        partial(_unlink, path),
+                        *(partial(_rmdir, folder) for folder in reversed(made)),
+                    ]
+                elif made:
+                    self._context.notes.append(f"{self._what}: its folder {made[-1]} was gone and is made anew, empty")
             except OSError as error:
                 raise RestoreError(self._what, f"its address {found.local} cannot be had: {error.strerror}") from None
+
+    def _missing_folders(self, folder: str) -> list[str]:
+        """Make what is missing of the folder that a socket file is in, outermost first: the folder of a program's temporary files goes with it."""
+        made: list[str] = []
+        while folder and not os.path.lexists(folder):
+            made.insert(0, folder)
+            folder = os.path.dirname(folder)
+        for one in made:
+            os.mkdir(one, 0o700)
+        return made
 
     def _clear_path(self, stack: ExitStack, path: str, found: items.Socket) -> None:
         """A socket file that nobody listens on any more is in the way. The new one gets its permissions and owner."""
@@ -255,6 +272,11 @@ class UnixMaker:
 def _unlink(path: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def _rmdir(path: str) -> None:
+    with suppress(OSError):  # somebody else has put something there, or it was taken away
+        os.rmdir(path)
 
 
 def _give(path: str, facts: os.stat_result) -> None:
