@@ -444,6 +444,9 @@ def test_a_missing_object(repo: Repository) -> None:
     assert own_pages(fresh.load(commit), 7) == other.content()
     with pytest.raises(StoreError):
         fresh.load(first)
+    for look in (lambda: fresh.branches(), lambda: list(fresh.log(all=True))):
+        with pytest.raises(StoreError, match=first):
+            look()
 
 
 def test_a_truncated_pack(repo: Repository) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import pygit2
 from vcsimg.errors import DiskFull, RepositoryReadOnly, StoreError, VcsimgError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_OBJECT = re.compile(r"'?([0-9a-f]{40})'?")
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -37,4 +39,6 @@ def translated(path: Path) -> Iterator[None]:
             raise RepositoryReadOnly(str(path)) from error
         if isinstance(error, pygit2.GitError):
             raise StoreError(str(path), text) from error
+        if isinstance(error, KeyError) and (found := _OBJECT.fullmatch(text)):
+            raise StoreError(str(path), f"object {found[1]} is missing", remedy="`vcsimg fsck` says what is lost.") from error
         raise

@@ -36,10 +36,10 @@ def branches(repo: pygit2.Repository) -> Iterator[Branch]:
     for name in sorted(repo.references):
         if name.startswith(PREFIX):
             try:
-                commit = repo.references[name].peel(pygit2.Commit)
+                reference = repo.references[name].resolve()
             except (pygit2.GitError, KeyError):
                 continue  # a symbolic one that leads to none, or one that went just now
-            yield Branch(name.removeprefix(PREFIX), str(commit.id))
+            yield Branch(name.removeprefix(PREFIX), str(repo[reference.target].peel(pygit2.Commit).id))
 
 
 def newest(repo: pygit2.Repository) -> Branch | None:

@@ -361,14 +361,15 @@ class Repository:
 
         Raises UnknownRevision. A repository without branches has none.
         """
-        tips = {branch.tip: branch.name for branch in reversed(list(refs.branches(self._opened.git)))}
-        if not tips:
-            return
-        starts = list(tips) if all else [self.resolve(rev if rev is not None else "HEAD")]
-        for count, commit in enumerate(newest_first(self._opened.git, starts)):
-            if limit is not None and count >= limit:
+        with translated(self.path):
+            tips = {branch.tip: branch.name for branch in reversed(list(refs.branches(self._opened.git)))}
+            if not tips:
                 return
-            yield capture_of(commit, tips.get(str(commit.id)))
+            starts = list(tips) if all else [self.resolve(rev if rev is not None else "HEAD")]
+            for count, commit in enumerate(newest_first(self._opened.git, starts)):
+                if limit is not None and count >= limit:
+                    return
+                yield capture_of(commit, tips.get(str(commit.id)))
 
     def branches(self) -> list[Branch]:
         """All branches, by name."""
