@@ -6,6 +6,7 @@ the libraries by walking the dynamic linker's lists in the image's memory, and a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -70,10 +71,11 @@ def build(snapshot: Snapshot, process: Process, memory: Callable[[], Memory]) ->
     out.add_memory_segment(0, _ADDRESS_SPACE, read)
     finder = _Finder(snapshot, process, drgn)
     out.register_debug_info_finder("vcsimg", finder, enable_index=0)
-    try:
-        out.load_default_debug_info()
-    except drgn.MissingDebugInfoError:
-        pass  # `missing` tells for which modules
+    modules = [module for module, _ in out.loaded_modules()]
+    out.load_module_debug_info(*modules[:1])
+    with contextlib.suppress(LookupError):
+        out.object(" ")  # drgn indexes what is loaded at the first look: of equal names, those of the program come first
+    out.load_module_debug_info(*modules[1:])
     return out
 
 

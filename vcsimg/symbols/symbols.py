@@ -10,6 +10,7 @@ from vcsimg.errors import AccessError, SymbolError
 from vcsimg.image.pages import Memory
 from vcsimg.image.snapshot import Process, Snapshot
 from vcsimg.symbols import expression as syntax
+from vcsimg.symbols.lookup import Lookup
 from vcsimg.symbols.program import build, load_drgn, missing
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Symbols:
         self.pid = process.pid
         self.program: drgn.Program = build(snapshot, process, lambda: self._memory)
         self.missing = missing(self.program)
+        self._names = Lookup(self.program)
 
     def look_at(self, process: Process) -> None:
         """Read variables in another capture of this process from now on (stacks stay those of the first).
@@ -78,11 +80,15 @@ class Symbols:
     def variable(self, expression: str) -> Variable:
         """The value of an expression such as `counter`, `account.list->next`, `*table[3]`, `'main.c'::hidden` or
         `(struct node *)0x55fb5a79e150`. Raises SymbolError, and AccessError for addresses without content."""
+        return self._variable(expression)[0]
+
+    def _variable(self, expression: str) -> tuple[Variable, Any]:
+        """The value of an expression, and drgn's object of it."""
         try:
             found = self._evaluate(expression, syntax.parse(expression))
             in_memory = found.address_ is not None and found.bit_field_size_ is None
             sized = in_memory and found.type_.kind != self._drgn.TypeKind.FUNCTION
-            return Variable(
+            value = Variable(
                 expression,
                 found.type_.type_name(),
                 found.address_ if in_memory else None,
@@ -90,6 +96,7 @@ class Symbols:
                 str(found),
                 _plain(self._drgn, found),
             )
+            return value, found
         except self._drgn.FaultError as error:
             raise AccessError(self.pid, error.address, 1, 0) from None
         except self._drgn.ObjectAbsentError:
@@ -100,14 +107,15 @@ class Symbols:
     def encode(self, expression: str, value: str) -> tuple[int, bytes]:
         """Where a variable lies, and the bytes of it with another value: a number, the name of an enumerator, or hex:BYTES for its beginning.
         Raises SymbolError, AccessError."""
-        place = self.variable(expression)
+        place, found = self._variable(expression)
         if place.address is None or not place.size:
             raise SymbolError(expression, "it lies nowhere in memory")
         try:
-            if value.startswith("hex:"):
-                data = bytes.fromhex(value.removeprefix("hex:"))
-            else:
-                data = self._bytes_of(self._evaluate(expression, syntax.parse(expression)).type_, value, place.size)
+            data = (
+                bytes.fromhex(value.removeprefix("hex:"))
+                if value.startswith("hex:")
+                else self._bytes_of(found.type_, value, place.size)
+            )
         except (ValueError, OverflowError) as error:
             raise SymbolError(expression, f"{value} is no value for {place.type}: {error}") from None
         if len(data) > place.size:
@@ -154,6 +162,8 @@ class Symbols:
         try:
             # A library may have a static function of the variable's name.
             with contextlib.suppress(LookupError):
+                if name.file is None:
+                    return self._names.variable(text, name.name)
                 return self.program.object(name.name, flags.VARIABLE | flags.CONSTANT, name.file)
             return self.program.object(name.name, flags.FUNCTION, name.file)
         except LookupError:

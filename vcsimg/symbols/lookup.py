@@ -1,0 +1,138 @@
+"""Which of several variables of one name is meant: the program's own first, then what libraries share, then what they keep to themselves.
+
+drgn takes any variable of the name. Which there are, and where, is in the symbol tables; of what type, in the debugging information.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from vcsimg.errors import SymbolError
+from vcsimg.symbols.program import load_drgn
+
+if TYPE_CHECKING:
+    import drgn
+
+_NAMED = 8
+"""At most so many files are named when several have a variable."""
+
+
+class _Rank(IntEnum):
+    """What is taken first."""
+
+    OWN = 0
+    """Global in the program."""
+    OWN_STATIC = 1
+    SHARED = 2
+    """Global in a library."""
+    STATIC = 3
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Place:
+    """Where a symbol table has a variable; `module` as a number in the order in which they were loaded."""
+
+    rank: _Rank
+    module: int
+    address: int
+
+
+class Lookup:
+    """Finds the variables of a program by name."""
+
+    def __init__(self, program: drgn.Program) -> None:
+        self._drgn = load_drgn()
+        self._program = program
+        modules = (module for module, _ in program.loaded_modules())
+        self._ranges = [(number, each) for number, module in enumerate(modules) for each in module.address_ranges or ()]
+
+    def variable(self, text: str, name: str) -> Any:
+        """The variable or constant of a name. Raises LookupError; SymbolError for expression `text` if several fit equally well."""
+        found = self._object(name, None)
+        own = {place for place in self._places(self._symbols(name)) if place.rank <= _Rank.OWN_STATIC}
+        if len(own) == 1 and found.address_ == own.pop().address:
+            return found
+        symbols, names = self._program.symbols(), _in_symbol_tables(name)
+        places = sorted(self._places(symbol for symbol in symbols if symbol.name.partition("@")[0] in names))
+        candidates = self._candidates(name, symbols, {0, *(place.module for place in places)})
+        return self._choose(text, name, found, places, candidates)
+
+    def thread_local(self, name: str) -> bool:
+        """Whether a symbol table has it as a variable of which each thread has its own."""
+        return any(symbol.kind == self._drgn.SymbolKind.TLS for symbol in self._symbols(name))
+
+    def _choose(self, text: str, name: str, found: Any, places: list[_Place], candidates: list[tuple[int, str, Any]]) -> Any:
+        typed = {each.address_: each for _, _, each in candidates} | {found.address_: found}
+        files = {each.address_: file for _, file, each in candidates}
+        if not places or places[0].rank > _Rank.OWN_STATIC:
+            placeless = [each for module, _, each in candidates if module == 0 and each.address_ is None]
+            if placeless:
+                return placeless[0]  # a constant, or a variable of the program that it has no place for
+        for rank in _Rank:
+            of_rank = [place.address for place in places if place.rank == rank and place.address in typed]
+            if len(of_rank) > 1 and rank in (_Rank.OWN_STATIC, _Rank.STATIC):
+                raise _several(text, name, [files[address] for address in of_rank if address in files])
+            if of_rank:
+                return self._at_copy(typed[of_rank[0]], places) if rank == _Rank.SHARED else typed[of_rank[0]]
+        return self._at_copy(found, places) if found.absent_ else found
+
+    def _at_copy(self, found: Any, places: list[_Place]) -> Any:
+        """A library's variable is where the program has a symbol of the name: it got a copy there, which all use (a copy relocation).
+        One that is only declared is where the first symbol is."""
+        place = next((place for place in places if place.rank in (_Rank.OWN, _Rank.SHARED)), None)
+        if place is None or (place.rank == _Rank.SHARED and not found.absent_):
+            return found
+        return self._drgn.Object(self._program, found.type_, address=place.address)
+
+    def _places(self, symbols: Iterable[drgn.Symbol]) -> set[_Place]:
+        kinds, bindings = self._drgn.SymbolKind, self._drgn.SymbolBinding
+        places = set()
+        for symbol in symbols:
+            module = self._module(symbol.address)
+            if module is None or symbol.kind not in (kinds.OBJECT, kinds.COMMON):
+                continue
+            static = symbol.binding == bindings.LOCAL
+            rank = (_Rank.OWN_STATIC if static else _Rank.OWN) if module == 0 else (_Rank.STATIC if static else _Rank.SHARED)
+            places.add(_Place(rank, module, symbol.address))
+        return places
+
+    def _symbols(self, name: str) -> list[drgn.Symbol]:
+        return [symbol for each in _in_symbol_tables(name) for symbol in self._program.symbols(each)]
+
+    def _candidates(self, name: str, symbols: list[drgn.Symbol], modules: set[int]) -> list[tuple[int, str, Any]]:
+        """(module, source file, variable): all variables of the name that can be told by the source files of some modules."""
+        file = self._drgn.SymbolKind.FILE
+        sources = {(self._module(symbol.address) or 0, symbol.name) for symbol in symbols if symbol.kind == file and symbol.name}
+        out = []
+        for module, source in sorted(sources):
+            if module in modules:
+                try:
+                    out.append((module, source, self._object(name, source)))
+                except LookupError:
+                    continue
+        return out
+
+    def _object(self, name: str, file: str | None) -> Any:
+        flags = self._drgn.FindObjectFlags
+        return self._program.object(name, flags.VARIABLE | flags.CONSTANT, file)
+
+    def _module(self, address: int) -> int | None:
+        return next((number for number, (start, end) in self._ranges if start <= address < end), None)
+
+
+def _several(text: str, name: str, files: list[str]) -> SymbolError:
+    named = ", ".join(files[:_NAMED]) + (f" and {len(files) - _NAMED} more" if len(files) > _NAMED else "")
+    example = files[0] if files else "FILE"
+    return SymbolError(text, f"several files have a static variable {name}: {named}", remedy=f"Name the file: '{example}'::{name}")
+
+
+def _in_symbol_tables(name: str) -> set[str]:
+    """What symbol tables call a variable: C as it is; C++ with its namespaces, and marked if it is static."""
+    *spaces, last = name.split("::")
+    if not spaces:
+        return {name, f"_ZL{len(name)}{name}"}
+    prefix = "_ZN" + "".join(f"{len(space)}{space}" for space in spaces)
+    return {f"{prefix}{len(last)}{last}E", f"{prefix}L{len(last)}{last}E"}
