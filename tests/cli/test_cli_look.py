@@ -222,3 +222,21 @@ def test_names_cannot_speak_to_the_terminal(cli: Cli, tmp_path: Path) -> None:
     finally:
         target.kill()
         target.wait()
+
+
+def test_show_says_that_base_classes_are_missing(cli: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("drgn")
+    source = tmp_path / "derived.cc"
+    source.write_text(
+        '#include <stdio.h>\n#include <unistd.h>\nstruct A { int x; }; struct D : A { int y = 8; } d;\nint main() { puts(""); fflush(stdout); pause(); }'
+    )
+    subprocess.run(["c++", "-g", "-o", tmp_path / "derived", source], check=True)
+    target = Target(tmp_path / "derived")
+    try:
+        target.line()
+        cli("capture", target.pid)
+    finally:
+        target.end()
+    assert "note: not shown: the members of base classes of D\n" in cli("show", "--variable", "d").stdout
+    assert cli.json("show", "--variable", "d")["without_bases"] == ["D"]
+    assert "note" not in cli("show", "--variable", "d.y").stdout

@@ -69,6 +69,8 @@ def _show_variable(out: Output, revision: str, expression: str, pid: int | None,
         out.json({"commit": commit, "pid": process.pid, **asdict(found)})
     else:
         out.line((expression, "bold"), f" = {found.text.expandtabs(8)}")
+        if found.without_bases:
+            out.line(("note: ", "yellow"), f"not shown: the members of base classes of {', '.join(found.without_bases)}")
 
 
 def _print_capture(out: Output, capture: Capture, snapshot: Snapshot) -> None:

@@ -111,8 +111,8 @@ class Lookup:
             if module in modules:
                 try:
                     out.append((module, source, self._object(name, source)))
-                except LookupError:
-                    continue
+                except (LookupError, self._drgn.BadDataError):
+                    continue  # not in this file, or of a type that drgn does not know
         return out
 
     def _object(self, name: str, file: str | None) -> Any:

@@ -12,9 +12,12 @@ from vcsimg.image.snapshot import Process, Snapshot
 from vcsimg.symbols import expression as syntax
 from vcsimg.symbols.lookup import Lookup
 from vcsimg.symbols.program import build, load_drgn, missing
+from vcsimg.symbols.value import plain, text, without_bases
 
 if TYPE_CHECKING:
     import drgn
+
+_NOT_READABLE = "References of C++ are among what it cannot read; `vcsimg checkout` makes a core for gdb, which can."
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,8 @@ class Variable:
     """The value of an expression in one image.
 
     `address` and `size` (bytes) of where it lies; None for a value that lies nowhere (a constant, an address, a bit field).
-    `text`: as C initializers have it. `value`: plain data, as json.dumps takes it: numbers, text, lists and dictionaries.
+    `text`: as C initializers have it. `value`: plain data, as json.dumps takes it: numbers, text, lists and dictionaries; "<not supported>"
+    for what drgn cannot read. `without_bases`: names of the C++ classes in it, of whose base classes the members are missing in both.
     """
 
     expression: str
@@ -31,6 +35,7 @@ class Variable:
     size: int | None
     text: str
     value: Any
+    without_bases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +98,17 @@ class Symbols:
                 found.type_.type_name(),
                 found.address_ if in_memory else None,
                 self._drgn.sizeof(found) if sized else None,
-                str(found),
-                _plain(self._drgn, found),
+                text(found),
+                plain(found),
+                without_bases(found.type_),
             )
             return value, found
         except self._drgn.FaultError as error:
             raise AccessError(self.pid, error.address, 1, 0) from None
         except self._drgn.ObjectAbsentError:
             raise SymbolError(expression, "the compiler kept no place for it, or it is thread-local") from None
+        except (NotImplementedError, self._drgn.BadDataError) as error:
+            raise SymbolError(expression, f"drgn cannot read it: {error}", remedy=_NOT_READABLE) from None
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise SymbolError(expression, str(error)) from None
 
@@ -111,11 +119,8 @@ class Symbols:
         if place.address is None or not place.size:
             raise SymbolError(expression, "it lies nowhere in memory")
         try:
-            data = (
-                bytes.fromhex(value.removeprefix("hex:"))
-                if value.startswith("hex:")
-                else self._bytes_of(found.type_, value, place.size)
-            )
+            digits = value.removeprefix("hex:")
+            data = bytes.fromhex(digits) if digits != value else self._bytes_of(found.type_, value, place.size)
         except (ValueError, OverflowError) as error:
             raise SymbolError(expression, f"{value} is no value for {place.type}: {error}") from None
         if len(data) > place.size:
@@ -127,6 +132,8 @@ class Symbols:
         while type_.kind == kinds.TYPEDEF:
             type_ = type_.type
         if type_.kind == kinds.FLOAT:
+            if type_.size not in (4, 8):
+                raise ValueError("only hex:BYTES can be written there")
             found: bytes = self._drgn.Object(self.program, type_, float(value)).to_bytes_()
             return found
         if type_.kind not in (kinds.INT, kinds.BOOL, kinds.POINTER, kinds.ENUM):
@@ -203,37 +210,3 @@ def _name(frame: Any) -> str | None:
         return str(frame.symbol().name)
     except LookupError:
         return None
-
-
-def _plain(drgn: Any, found: Any) -> Any:
-    """Plain data: text for arrays of char that end with a NUL and are UTF-8; names for enumerators; None for void and functions."""
-    kinds = drgn.TypeKind
-    type_ = found.type_
-    while type_.kind == kinds.TYPEDEF:
-        type_ = type_.type
-    if type_.kind in (kinds.VOID, kinds.FUNCTION):
-        return None
-    if type_.kind in (kinds.STRUCT, kinds.UNION, kinds.CLASS):
-        return {member.name: _plain(drgn, found.member_(member.name)) for member in type_.members or () if member.name}
-    if type_.kind == kinds.ARRAY:
-        return _plain_array(drgn, found, type_)
-    value = found.value_()
-    if type_.kind == kinds.ENUM:
-        return next((each.name for each in type_.enumerators or () if each.value == value), value)
-    return value
-
-
-def _plain_array(drgn: Any, found: Any, type_: Any) -> Any:
-    element = type_.type
-    while element.kind == drgn.TypeKind.TYPEDEF:
-        element = element.type
-    if type_.length is None:
-        return []
-    if element.kind == drgn.TypeKind.INT and element.size == 1 and "char" in element.name:
-        text, nul, rest = found.to_bytes_().partition(b"\0")
-        if nul and not any(rest):
-            with contextlib.suppress(UnicodeDecodeError):
-                return text.decode()
-    if element.kind in (drgn.TypeKind.INT, drgn.TypeKind.BOOL, drgn.TypeKind.FLOAT, drgn.TypeKind.POINTER):
-        return found.value_()
-    return [_plain(drgn, found[index]) for index in range(type_.length)]
