@@ -94,10 +94,8 @@ def blame(
 def _place_of(snapshot: Snapshot, process: Process, expression: str) -> tuple[int, int]:
     from vcsimg.symbols import variable
 
-    found = variable(snapshot, process, expression)
-    if found.address is None or not found.size:
-        raise VcsimgError(f"{expression} is not in memory", remedy="Name a variable, or something that a pointer points to.")
-    return found.address, min(found.size, _MOST)
+    address, size = variable(snapshot, process, expression).place()
+    return address, min(size, _MOST)
 
 
 def _as_dict(change: BytesChange) -> dict[str, Any]:

@@ -46,7 +46,8 @@ class Lookup:
     def __init__(self, program: drgn.Program) -> None:
         self._drgn = load_drgn()
         self._program = program
-        modules = (module for module, _ in program.loaded_modules())
+        modules = [module for module, _ in program.loaded_modules()]
+        self._modules = [module.name for module in modules]
         self._ranges = [(number, each) for number, module in enumerate(modules) for each in module.address_ranges or ()]
 
     def variable(self, text: str, name: str) -> Any:
@@ -63,6 +64,11 @@ class Lookup:
     def thread_local(self, name: str) -> bool:
         """Whether a symbol table has it as a variable of which each thread has its own."""
         return any(symbol.kind == self._drgn.SymbolKind.TLS for symbol in self._symbols(name))
+
+    def modules_with(self, name: str) -> set[str]:
+        """Names of the program and libraries whose symbol tables have a variable or function of the name."""
+        numbers = (self._module(symbol.address) for symbol in self._symbols(name))
+        return {self._modules[number] for number in numbers if number is not None}
 
     def _choose(self, text: str, name: str, found: Any, places: list[_Place], candidates: list[tuple[int, str, Any]]) -> Any:
         typed = {each.address_: each for _, _, each in candidates} | {found.address_: found}

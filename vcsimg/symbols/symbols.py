@@ -17,6 +17,8 @@ from vcsimg.symbols.value import plain, text, without_bases
 if TYPE_CHECKING:
     import drgn
 
+_NO_PLACE = "Name a variable, or something that a pointer points to."
+_NOT_SEARCHED = "Locals, and statics inside functions, are not searched."
 _NOT_READABLE = "References of C++ are among what it cannot read; `vcsimg checkout` makes a core for gdb, which can."
 
 
@@ -24,7 +26,8 @@ _NOT_READABLE = "References of C++ are among what it cannot read; `vcsimg checko
 class Variable:
     """The value of an expression in one image.
 
-    `address` and `size` (bytes) of where it lies; None for a value that lies nowhere (a constant, an address, a bit field).
+    `address` and `size` (bytes) of where it lies; None for a value that lies nowhere (a constant, an address), and for a bit field, which
+    is `bits` (address of its first byte, number of bits).
     `text`: as C initializers have it. `value`: plain data, as json.dumps takes it: numbers, text, lists and dictionaries; "<not supported>"
     for what drgn cannot read. `without_bases`: names of the C++ classes in it, of whose base classes the members are missing in both.
     """
@@ -36,6 +39,17 @@ class Variable:
     text: str
     value: Any
     without_bases: tuple[str, ...] = ()
+    bits: tuple[int, int] | None = None
+
+    def place(self) -> tuple[int, int]:
+        """Address and size. Raises SymbolError if it lies nowhere, or does not fill its bytes."""
+        if self.bits is not None:
+            address, number = self.bits
+            remedy = f"Its first byte is at {address:#x}: name its bytes by their address, or the struct that it is in."
+            raise SymbolError(self.expression, f"it is a bit field of {number} bits, not whole bytes", remedy=remedy)
+        if self.address is None or not self.size:
+            raise SymbolError(self.expression, "it lies nowhere in memory", remedy=_NO_PLACE)
+        return self.address, self.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +105,8 @@ class Symbols:
         """The value of an expression, and drgn's object of it."""
         try:
             found = self._evaluate(expression, syntax.parse(expression))
-            in_memory = found.address_ is not None and found.bit_field_size_ is None
+            bits = found.bit_field_size_
+            in_memory = found.address_ is not None and bits is None
             sized = in_memory and found.type_.kind != self._drgn.TypeKind.FUNCTION
             value = Variable(
                 expression,
@@ -101,12 +116,13 @@ class Symbols:
                 text(found),
                 plain(found),
                 without_bases(found.type_),
+                (found.address_, bits) if found.address_ is not None and bits is not None else None,
             )
             return value, found
         except self._drgn.FaultError as error:
             raise AccessError(self.pid, error.address, 1, 0) from None
         except self._drgn.ObjectAbsentError:
-            raise SymbolError(expression, "the compiler kept no place for it, or it is thread-local") from None
+            raise SymbolError(expression, "the compiler kept no place for it") from None
         except (NotImplementedError, self._drgn.BadDataError) as error:
             raise SymbolError(expression, f"drgn cannot read it: {error}", remedy=_NOT_READABLE) from None
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -115,17 +131,16 @@ class Symbols:
     def encode(self, expression: str, value: str) -> tuple[int, bytes]:
         """Where a variable lies, and the bytes of it with another value: a number, the name of an enumerator, or hex:BYTES for its beginning.
         Raises SymbolError, AccessError."""
-        place, found = self._variable(expression)
-        if place.address is None or not place.size:
-            raise SymbolError(expression, "it lies nowhere in memory")
+        variable, found = self._variable(expression)
+        address, size = variable.place()
         try:
             digits = value.removeprefix("hex:")
-            data = bytes.fromhex(digits) if digits != value else self._bytes_of(found.type_, value, place.size)
+            data = bytes.fromhex(digits) if digits != value else self._bytes_of(found.type_, value, size)
         except (ValueError, OverflowError) as error:
-            raise SymbolError(expression, f"{value} is no value for {place.type}: {error}") from None
-        if len(data) > place.size:
-            raise SymbolError(expression, f"it has {place.size} bytes, not {len(data)}")
-        return place.address, data
+            raise SymbolError(expression, f"{value} is no value for {variable.type}: {error}") from None
+        if len(data) > size:
+            raise SymbolError(expression, f"it has {size} bytes, not {len(data)}")
+        return address, data
 
     def _bytes_of(self, type_: Any, value: str, size: int) -> bytes:
         kinds = self._drgn.TypeKind
@@ -140,7 +155,21 @@ class Symbols:
             raise ValueError("only hex:BYTES can be written there")
         names = {each.name: each.value for each in type_.enumerators or ()} if type_.kind == kinds.ENUM else {}
         number = names[value] if value in names else int(value, 0)
-        return number.to_bytes(size, "little", signed=number < 0)
+        signed = self._is_signed(type_)
+        least = -(1 << 8 * size - 1) if signed else 0
+        most = 1 if type_.kind == kinds.BOOL else (1 << 8 * size - signed) - 1
+        if not least <= number <= most:
+            raise ValueError(f"it takes {least} to {most}")
+        return number.to_bytes(size, "little", signed=signed)
+
+    def _is_signed(self, type_: Any) -> bool:
+        """Of a number, an enum (as the integer that it is kept as), a pointer."""
+        kinds = self._drgn.TypeKind
+        if type_.kind == kinds.ENUM:
+            type_ = type_.type
+            while type_.kind == kinds.TYPEDEF:
+                type_ = type_.type
+        return bool(type_.kind == kinds.INT and type_.is_signed)
 
     def stacks(self) -> list[Stack]:
         """The calls of every thread, in order of tid. A stack that cannot be unwound further ends there."""
@@ -165,19 +194,34 @@ class Symbols:
         return of.member_(tree.name)
 
     def _lookup(self, text: str, name: syntax.Name) -> Any:
-        flags = self._drgn.FindObjectFlags
         try:
-            # A library may have a static function of the variable's name.
-            with contextlib.suppress(LookupError):
-                if name.file is None:
-                    return self._names.variable(text, name.name)
-                return self.program.object(name.name, flags.VARIABLE | flags.CONSTANT, name.file)
-            return self.program.object(name.name, flags.FUNCTION, name.file)
+            found = self._find(text, name)
         except LookupError:
-            where = f" in {name.file}" if name.file else ""
-            lacking = ", ".join(self.missing)
-            remedy = f"There is no debugging information for {lacking}." if lacking else None
-            raise SymbolError(text, f"no variable {name.name}{where}", remedy=remedy) from None
+            raise self._unknown(text, name) from None
+        if found.absent_ and self._names.thread_local(name.name):
+            remedy = "gdb shows it: `vcsimg checkout` makes a core for it."
+            raise SymbolError(
+                text, f"{name.name} is thread-local: each thread has its own, which is not looked up here", remedy=remedy
+            )
+        return found
+
+    def _find(self, text: str, name: syntax.Name) -> Any:
+        """The variable, constant or function of a name. Raises LookupError, SymbolError."""
+        flags = self._drgn.FindObjectFlags
+        # A library may have a static function of the variable's name.
+        with contextlib.suppress(LookupError):
+            if name.file is None:
+                return self._names.variable(text, name.name)
+            return self.program.object(name.name, flags.VARIABLE | flags.CONSTANT, name.file)
+        return self.program.object(name.name, flags.FUNCTION, name.file)
+
+    def _unknown(self, text: str, name: syntax.Name) -> SymbolError:
+        """A module without debugging information may be the reason: one that has a symbol of the name, else any."""
+        where = f" in {name.file}" if name.file else ""
+        having = self._names.modules_with(name.name)
+        lacking = ", ".join([each for each in self.missing if each in having] or self.missing)
+        remedy = f"There is no debugging information for {lacking}. {_NOT_SEARCHED}" if lacking else _NOT_SEARCHED
+        return SymbolError(text, f"no variable {name.name}{where}", remedy=remedy)
 
 
 def variable(snapshot: Snapshot, process: Process, expression: str) -> Variable:
