@@ -22,7 +22,7 @@ static long both = 903;
 static long lonely = 904;
 long *library(void) { both += lonely; return &quiet; }
 """
-LIBRARY_2 = "static long both = 905; static long outer = 906; long *library_2(void) { outer++; return &both; }"
+LIBRARY_2 = "static long both = 905; static long outer = 906; long *library_2(void) { both += outer - 906; return &both; }"
 PROGRAM = f"""
 #include <unistd.h>
 struct shared {{ int a; long b; }};
@@ -66,6 +66,8 @@ def symbols(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         ("outer", "int", 901),  # a library's global, before a static
         ("lonely", "long", 904),
         ("'lib2.c'::both", "long", 905),
+        ("'lib.c'::count", "int", 900),
+        ("'lib2.c'::outer", "long", 906),
     ],
 )
 def test_the_program_comes_first(symbols: Symbols, expression: str, type_: str, value: int) -> None:
@@ -109,7 +111,7 @@ def test_statics_of_cpp(tmp_path: Path) -> None:
 def test_copies_of_library_variables_are_taken_for_them(symbols: Symbols) -> None:
     """The program got a copy of them, and all use that."""
     assert symbols.variable("optind").value == 5
-    assert symbols.variable("shared").value == {"a": 77, "b": 2}
+    assert symbols.variable("shared").value == symbols.variable("'lib.c'::shared").value == {"a": 77, "b": 2}
     address, data = symbols.encode("optind", "9")
     assert (address, data) == (symbols.variable("optind").address, b"\x09\0\0\0")
     assert symbols.program.module(address) == symbols.program.main_module()
@@ -120,3 +122,13 @@ def test_a_variable_that_is_only_declared(symbols: Symbols) -> None:
     assert found.type == "char **"
     assert found.value == symbols.variable("__environ").value != 0
     assert "=" in str(symbols.variable("environ[0]").text)
+
+
+def test_a_static_of_a_library_is_not_taken_for_a_global_without_type(tmp_path: Path) -> None:
+    library = build(tmp_path / "library.so", {"lib.c": LIBRARY}, "-shared", "-fPIC")
+    source = MAIN + "extern long *library(void); int lonely = 5; int main(void) { library(); " + WAIT + " }"
+    symbols = symbols_of(build(tmp_path / "program", {"main.c": source}, library, "-g0"))
+    with pytest.raises(SymbolError, match="no variable lonely") as caught:
+        symbols.variable("lonely")
+    assert str(tmp_path / "program") in (caught.value.remedy or "")
+    assert symbols.variable("'lib.c'::lonely").value == 904

@@ -5,6 +5,7 @@ drgn takes any variable of the name. Which there are, and where, is in the symbo
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -40,6 +41,10 @@ class _Place:
     address: int
 
 
+_Candidate = tuple[int, str, Any]
+"""Module, source file, variable."""
+
+
 class Lookup:
     """Finds the variables of a program by name."""
 
@@ -48,7 +53,7 @@ class Lookup:
         self._program = program
         modules = [module for module, _ in program.loaded_modules()]
         self._modules = [module.name for module in modules]
-        self._ranges = [(number, each) for number, module in enumerate(modules) for each in module.address_ranges or ()]
+        self._ranges = sorted((*each, number) for number, module in enumerate(modules) for each in module.address_ranges or ())
 
     def variable(self, text: str, name: str) -> Any:
         """The variable or constant of a name. Raises LookupError; SymbolError for expression `text` if several fit equally well."""
@@ -56,10 +61,22 @@ class Lookup:
         own = {place for place in self._places(self._symbols(name)) if place.rank <= _Rank.OWN_STATIC}
         if len(own) == 1 and found.address_ == own.pop().address:
             return found
+        places, candidates = self._all(name)
+        return self._choose(text, name, found, places, candidates)
+
+    def variable_of(self, name: str, file: str) -> Any:
+        """The variable or constant of a name in a source file. Raises LookupError."""
+        found = self._object(name, file)
+        places, candidates = self._all(name)
+        shared = any(place.rank == _Rank.SHARED and place.address == found.address_ for place in places)
+        defined = {each.address_ for _, _, each in candidates}
+        return self._at_copy(found, places) if shared and places[0].address not in defined else found
+
+    def _all(self, name: str) -> tuple[list[_Place], list[_Candidate]]:
+        """All places of a name, the best first, and all variables at them that can be told by their files."""
         symbols, names = self._program.symbols(), _in_symbol_tables(name)
         places = sorted(self._places(symbol for symbol in symbols if symbol.name.partition("@")[0] in names))
-        candidates = self._candidates(name, symbols, {0, *(place.module for place in places)})
-        return self._choose(text, name, found, places, candidates)
+        return places, self._candidates(name, symbols, {0, *(place.module for place in places)})
 
     def thread_local(self, name: str) -> bool:
         """Whether a symbol table has it as a variable of which each thread has its own."""
@@ -70,7 +87,7 @@ class Lookup:
         numbers = (self._module(symbol.address) for symbol in self._symbols(name))
         return {self._modules[number] for number in numbers if number is not None}
 
-    def _choose(self, text: str, name: str, found: Any, places: list[_Place], candidates: list[tuple[int, str, Any]]) -> Any:
+    def _choose(self, text: str, name: str, found: Any, places: list[_Place], candidates: list[_Candidate]) -> Any:
         typed = {each.address_: each for _, _, each in candidates} | {found.address_: found}
         files = {each.address_: file for _, file, each in candidates}
         if not places or places[0].rank > _Rank.OWN_STATIC:
@@ -79,6 +96,8 @@ class Lookup:
                 return placeless[0]  # a constant, or a variable of the program that it has no place for
         for rank in _Rank:
             of_rank = [place.address for place in places if place.rank == rank and place.address in typed]
+            if of_rank and rank == _Rank.STATIC and places[0].rank < rank:
+                raise LookupError(name)  # there is one that comes first, and nothing is known of its type
             if len(of_rank) > 1 and rank in (_Rank.OWN_STATIC, _Rank.STATIC):
                 raise _several(text, name, [files[address] for address in of_rank if address in files])
             if of_rank:
@@ -108,8 +127,8 @@ class Lookup:
     def _symbols(self, name: str) -> list[drgn.Symbol]:
         return [symbol for each in _in_symbol_tables(name) for symbol in self._program.symbols(each)]
 
-    def _candidates(self, name: str, symbols: list[drgn.Symbol], modules: set[int]) -> list[tuple[int, str, Any]]:
-        """(module, source file, variable): all variables of the name that can be told by the source files of some modules."""
+    def _candidates(self, name: str, symbols: list[drgn.Symbol], modules: set[int]) -> list[_Candidate]:
+        """All variables of the name that can be told by the source files of some modules."""
         file = self._drgn.SymbolKind.FILE
         sources = {(self._module(symbol.address) or 0, symbol.name) for symbol in symbols if symbol.kind == file and symbol.name}
         out = []
@@ -126,7 +145,8 @@ class Lookup:
         return self._program.object(name, flags.VARIABLE | flags.CONSTANT, file)
 
     def _module(self, address: int) -> int | None:
-        return next((number for number, (start, end) in self._ranges if start <= address < end), None)
+        at = bisect(self._ranges, address, key=lambda each: each[0]) - 1
+        return self._ranges[at][2] if at >= 0 and address < self._ranges[at][1] else None
 
 
 def _several(text: str, name: str, files: list[str]) -> SymbolError:

@@ -207,13 +207,12 @@ class Symbols:
 
     def _find(self, text: str, name: syntax.Name) -> Any:
         """The variable, constant or function of a name. Raises LookupError, SymbolError."""
-        flags = self._drgn.FindObjectFlags
         # A library may have a static function of the variable's name.
         with contextlib.suppress(LookupError):
             if name.file is None:
                 return self._names.variable(text, name.name)
-            return self.program.object(name.name, flags.VARIABLE | flags.CONSTANT, name.file)
-        return self.program.object(name.name, flags.FUNCTION, name.file)
+            return self._names.variable_of(name.name, name.file)
+        return self.program.object(name.name, self._drgn.FindObjectFlags.FUNCTION, name.file)
 
     def _unknown(self, text: str, name: syntax.Name) -> SymbolError:
         """A module without debugging information may be the reason: one that has a symbol of the name, else any."""
