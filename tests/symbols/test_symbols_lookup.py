@@ -132,3 +132,17 @@ def test_a_static_of_a_library_is_not_taken_for_a_global_without_type(tmp_path: 
         symbols.variable("lonely")
     assert str(tmp_path / "program") in (caught.value.remedy or "")
     assert symbols.variable("'lib.c'::lonely").value == 904
+
+
+def test_files_of_one_name_in_several_libraries(tmp_path: Path) -> None:
+    libraries = []
+    for folder, value in (("one", 1), ("two", 2)):
+        (tmp_path / folder).mkdir()
+        source = f"static int same = {value}; int {folder}(void) {{ return same++; }}"
+        libraries.append(build(tmp_path / folder / "library.so", {"util.c": source}, "-shared", "-fPIC"))
+    source = MAIN + "extern int one(void), two(void); int main(void) { if (one() + two() == 0) return 1; " + WAIT + " }"
+    symbols = symbols_of(build(tmp_path / "program", {"main.c": source}, *libraries))
+    with pytest.raises(SymbolError, match=r"several files have a static variable same: util\.c") as caught:
+        symbols.variable("same")
+    assert caught.value.remedy == "Name the file: 'FOLDER/util.c'::same"
+    assert [symbols.variable(f"'{folder}/util.c'::same").value for folder in ("one", "two")] == [2, 3]

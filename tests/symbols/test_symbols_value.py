@@ -32,6 +32,8 @@ struct V { virtual ~V() {} int q = 4; }; struct Virtual : virtual V { int r = 5;
 struct Polymorphic { virtual ~Polymorphic() {} char c; long l; } plain_polymorphic;
 struct Empty {}; struct FromEmpty : Empty { char c; int g; } from_empty;
 struct Padded { char c; long l; char d; } padded;
+struct Bits { unsigned a : 3, b : 5, c : 24; bool t; } bits = { 1, 2, 3, true };
+struct FromBits : Bits { unsigned d : 2; } from_bits;
 Empty empty;
 D *to_derived = &derived;
 std::vector<int> list;
@@ -53,6 +55,10 @@ def test_long_doubles_are_decoded(cpp: Symbols) -> None:
     assert cpp.variable("infinite").value == math.inf
     assert cpp.variable("quad").text.endswith("<not supported>")
     json.dumps(found.value)
+
+
+def test_bit_fields_of_cpp(cpp: Symbols) -> None:
+    assert cpp.variable("bits").value == {"a": 1, "b": 2, "c": 3, "t": True}
 
 
 def test_a_pointer_to_what_cannot_be_read(cpp: Symbols) -> None:
@@ -93,6 +99,8 @@ def test_only_bytes_are_written_to_long_doubles(cpp: Symbols) -> None:
         ("padded", ()),
         ("empty", ()),
         ("exact", ()),
+        ("bits", ()),
+        ("from_bits", ("FromBits",)),
         ("refers", ()),
         ("derived.y", ()),
     ],

@@ -88,8 +88,10 @@ class Lookup:
         return {self._modules[number] for number in numbers if number is not None}
 
     def _choose(self, text: str, name: str, found: Any, places: list[_Place], candidates: list[_Candidate]) -> Any:
+        # `hidden`: modules with a file of the same name as one that drgn found first, in another module.
         typed = {each.address_: each for _, _, each in candidates} | {found.address_: found}
         files = {each.address_: file for _, file, each in candidates}
+        hidden = {module for module, _, each in candidates if each.address_ is not None and self._module(each.address_) != module}
         if not places or places[0].rank > _Rank.OWN_STATIC:
             placeless = [each for module, _, each in candidates if module == 0 and each.address_ is None]
             if placeless:
@@ -98,8 +100,9 @@ class Lookup:
             of_rank = [place.address for place in places if place.rank == rank and place.address in typed]
             if of_rank and rank == _Rank.STATIC and places[0].rank < rank:
                 raise LookupError(name)  # there is one that comes first, and nothing is known of its type
-            if len(of_rank) > 1 and rank in (_Rank.OWN_STATIC, _Rank.STATIC):
-                raise _several(text, name, [files[address] for address in of_rank if address in files])
+            behind = [place for place in places if place.rank == rank and place.address not in typed and place.module in hidden]
+            if of_rank and len(of_rank) + len(behind) > 1 and rank in (_Rank.OWN_STATIC, _Rank.STATIC):
+                raise _several(text, name, [files[address] for address in of_rank if address in files], folders=bool(behind))
             if of_rank:
                 return self._at_copy(typed[of_rank[0]], places) if rank == _Rank.SHARED else typed[of_rank[0]]
         return self._at_copy(found, places) if found.absent_ else found
@@ -136,8 +139,8 @@ class Lookup:
             if module in modules:
                 try:
                     out.append((module, source, self._object(name, source)))
-                except (LookupError, self._drgn.BadDataError):
-                    continue  # not in this file, or of a type that drgn does not know
+                except (LookupError, NotImplementedError, self._drgn.BadDataError):
+                    continue  # not in this file, or of a type that drgn cannot read
         return out
 
     def _object(self, name: str, file: str | None) -> Any:
@@ -149,10 +152,11 @@ class Lookup:
         return self._ranges[at][2] if at >= 0 and address < self._ranges[at][1] else None
 
 
-def _several(text: str, name: str, files: list[str]) -> SymbolError:
+def _several(text: str, name: str, files: list[str], *, folders: bool) -> SymbolError:
+    """`folders`: files of equal names are among them."""
     named = ", ".join(files[:_NAMED]) + (f" and {len(files) - _NAMED} more" if len(files) > _NAMED else "")
-    example = files[0] if files else "FILE"
-    return SymbolError(text, f"several files have a static variable {name}: {named}", remedy=f"Name the file: '{example}'::{name}")
+    example = f"'{'FOLDER/' if folders else ''}{files[0] if files else 'FILE'}'::{name}"
+    return SymbolError(text, f"several files have a static variable {name}: {named}", remedy=f"Name the file: {example}")
 
 
 def _in_symbol_tables(name: str) -> set[str]:

@@ -71,11 +71,10 @@ def build(snapshot: Snapshot, process: Process, memory: Callable[[], Memory]) ->
     out.add_memory_segment(0, _ADDRESS_SPACE, read)
     finder = _Finder(snapshot, process, drgn)
     out.register_debug_info_finder("vcsimg", finder, enable_index=0)
-    modules = [module for module, _ in out.loaded_modules()]
-    out.load_module_debug_info(*modules[:1])
-    with contextlib.suppress(LookupError):
-        out.object(" ")  # drgn indexes what is loaded at the first look: of equal names, those of the program come first
-    out.load_module_debug_info(*modules[1:])
+    for module, _ in out.loaded_modules():
+        out.load_module_debug_info(module)
+        with contextlib.suppress(LookupError):
+            out.object(" ")  # drgn indexes what is loaded at the first look: of equal names, the one that was loaded first is found
     return out
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _NO_PLACE = "Name a variable, or something that a pointer points to."
 _NOT_SEARCHED = "Locals, and statics inside functions, are not searched."
-_NOT_READABLE = "References of C++ are among what it cannot read; `vcsimg checkout` makes a core for gdb, which can."
+_BY_GDB = "gdb shows it: `vcsimg checkout` makes a core for it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,11 @@ class Symbols:
             raise AccessError(self.pid, error.address, 1, 0) from None
         except self._drgn.ObjectAbsentError:
             raise SymbolError(expression, "the compiler kept no place for it") from None
-        except (NotImplementedError, self._drgn.BadDataError) as error:
-            raise SymbolError(expression, f"drgn cannot read it: {error}", remedy=_NOT_READABLE) from None
+        except self._drgn.BadDataError as error:
+            reason = f"drgn cannot read it, as references of C++: {error}"
+            raise SymbolError(expression, reason, remedy=_BY_GDB) from None
+        except NotImplementedError as error:
+            raise SymbolError(expression, f"drgn cannot read it: {error}", remedy=_BY_GDB) from None
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise SymbolError(expression, str(error)) from None
 
@@ -199,10 +202,8 @@ class Symbols:
         except LookupError:
             raise self._unknown(text, name) from None
         if found.absent_ and self._names.thread_local(name.name):
-            remedy = "gdb shows it: `vcsimg checkout` makes a core for it."
-            raise SymbolError(
-                text, f"{name.name} is thread-local: each thread has its own, which is not looked up here", remedy=remedy
-            )
+            reason = f"{name.name} is thread-local: each thread has its own, which is not looked up here"
+            raise SymbolError(text, reason, remedy=_BY_GDB)
         return found
 
     def _find(self, text: str, name: syntax.Name) -> Any:

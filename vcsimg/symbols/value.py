@@ -131,13 +131,17 @@ def _collect(type_: Any, names: dict[str, None], *, through_pointer: bool = Fals
 
 
 def _has_hole(type_: Any) -> bool:
-    """Whether more of a class is without members than alignment explains. The first member of one without bases is at its beginning."""
+    """Whether more of a class is without members than alignment explains. The first member of one without bases is at its beginning.
+
+    A bit field counts as large as its type: a base class that is as small is not seen beside it.
+    """
     end, largest = 0, 1
     for member in sorted(type_.members, key=lambda member: member.bit_offset):
         size, alignment = _size_and_alignment(member)
-        if member.offset - end >= (alignment if end else 1):
+        start = member.bit_offset // 8  # of a bit field, where its first bits are
+        if start - end >= (alignment if end else 1):
             return True
-        end, largest = max(end, member.offset + size), max(largest, alignment)
+        end, largest = max(end, start + size), max(largest, alignment)
     return bool(type_.size - end >= largest) and (end > 0 or type_.size > 1)
 
 
