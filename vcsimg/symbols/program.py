@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from vcsimg.errors import AccessError, MissingPackage, SymbolError
@@ -35,9 +36,14 @@ def load_drgn() -> Any:
         import drgn
     except ImportError:
         raise MissingPackage("drgn", "Looking at types, variables and stacks", "symbols") from None
-    # drgn says on its logger which modules lack debugging information; here `missing` does.
-    logging.getLogger("drgn").addHandler(logging.NullHandler())
+    _silence()
     return drgn
+
+
+@cache
+def _silence() -> None:
+    """drgn says on its logger which modules lack debugging information; here `missing` does."""
+    logging.getLogger("drgn").addHandler(logging.NullHandler())
 
 
 def program(snapshot: Snapshot, process: Process) -> drgn.Program:
