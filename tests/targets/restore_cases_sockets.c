@@ -1028,11 +1028,12 @@ CASE(unix_folder_gone) {
     int l = socket(AF_UNIX, SOCK_STREAM, 0);
     struct sockaddr_un a = {AF_UNIX}, found;
     socklen_t n = sizeof found;
-    CHECK(getcwd(a.sun_path, 60) && strcat(a.sun_path, "/of_old/inner/sock"));
-    CHECK(mkdir("of_old", 0700) == 0 && mkdir("of_old/inner", 0700) == 0 && bind(l, (void *)&a, sizeof a) == 0 && listen(l, 1) == 0);
-    CHECK(unlink("of_old/inner/sock") == 0 && rmdir("of_old/inner") == 0 && rmdir("of_old") == 0);
+    char outer[20], inner[30];
+    sprintf(outer, "old%d", getpid()), sprintf(inner, "%s/inner", outer), sprintf(a.sun_path, "%s/sock", inner);
+    CHECK(mkdir(outer, 0700) == 0 && mkdir(inner, 0700) == 0 && bind(l, (void *)&a, sizeof a) == 0 && listen(l, 1) == 0);
+    CHECK(unlink(a.sun_path) == 0 && rmdir(inner) == 0 && rmdir(outer) == 0);
     restored();
-    CHECK(getsockname(l, (void *)&found, &n) == 0 && !strcmp(found.sun_path, a.sun_path) && access("of_old", F_OK) == -1);
+    CHECK(getsockname(l, (void *)&found, &n) == 0 && !strcmp(found.sun_path, a.sun_path) && access(outer, F_OK) == -1);
 }
 
 CASE(sock_not_accepted_yet) {

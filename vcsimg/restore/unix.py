@@ -239,12 +239,15 @@ class UnixMaker:
 
     def _missing_folders(self, folder: str) -> list[str]:
         """Make what is missing of the folder that a socket file is in, outermost first: the folder of a program's temporary files goes with it."""
-        made: list[str] = []
+        missing: list[str] = []
         while folder and not os.path.lexists(folder):
-            made.insert(0, folder)
+            missing.insert(0, folder)
             folder = os.path.dirname(folder)
-        for one in made:
-            os.mkdir(one, 0o700)
+        made = []
+        for one in missing:
+            with suppress(FileExistsError):  # somebody else has made it just now
+                os.mkdir(one, 0o700)
+                made.append(one)
         return made
 
     def _clear_path(self, stack: ExitStack, path: str, found: items.Socket) -> None:
