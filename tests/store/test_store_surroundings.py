@@ -120,6 +120,20 @@ def test_what_is_saved_of_a_shallow_clone_is_shallow(repo: Repository, tmp_path:
     assert saved.fsck().clean
 
 
+def test_nothing_is_saved_into_what_is_there(repo: Repository, tmp_path: Path) -> None:
+    record(repo)
+    other = Repository.init(tmp_path / "other")
+    model = record(other)
+    with pytest.raises(StoreError, match="already"):
+        repo.salvage(other.path, repo.fsck())
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").touch()
+    with pytest.raises(StoreError, match="not empty"):
+        repo.salvage(tmp_path / "folder", repo.fsck())
+    assert (tmp_path / "folder" / "file").exists()
+    assert own_pages(other.load("model.4242")) == model.content()
+
+
 def test_nothing_is_left_of_what_could_not_be_saved(repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record(repo)
     (tmp_path / "bin").mkdir()

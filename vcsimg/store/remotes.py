@@ -45,12 +45,7 @@ def clone(
 
     `keys`: the file and the command that have the key of an encrypted one. If it fails, nothing is left of it. Raises StoreError.
     """
-    if (path / "HEAD").exists():
-        raise StoreError(str(path), "there is a repository already", remedy="Choose another path, or use `vcsimg fetch` in it.")
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        setup.make(path)  # refuses it
-    with setup.unfinished(path):
-        setup.make(path)
+    with setup.new(path, remedy="Choose another path, or use `vcsimg fetch` in it."):
         _fill(url, path, light=light, depth=depth, progress=progress)
         if keys is not None:
             repo = pygit2.Repository(str(path))

@@ -289,16 +289,12 @@ class Repository:
         from vcsimg.store.still import mended
 
         target = Path(target).absolute()
-        with translated(target), mended(self.path) as (folder, _):
-            if target.exists():
-                setup.make(target)  # refuses it
-            with setup.unfinished(target):
-                made = Repository.init(target)
-                source = Opened(folder).git
-                if cipher.required(source):
-                    cipher.note_places(made._opened.git, *cipher.places(source))
-                    cipher.adopt(made._opened.git)
-                return salvage(folder, source, made.path, report.damaged)
+        with translated(target), mended(self.path) as (folder, _), setup.new(target):
+            source, made = Opened(folder).git, setup.open_git(target)
+            if cipher.required(source):
+                cipher.note_places(made, *cipher.places(source))
+                cipher.adopt(made)
+            return salvage(folder, source, target, report.damaged)
 
     def prune(
         self, *, keep_every: float | None = None, keep_last: int | None = None, keep_tagged: bool = True, dry_run: bool = False

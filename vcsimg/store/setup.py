@@ -100,10 +100,16 @@ def make(path: Path) -> None:
 
 
 @contextmanager
-def unfinished(path: Path) -> Iterator[None]:
-    """If the block, which makes a repository at `path`, fails, nothing is left of what it made there."""
+def new(path: Path, *, remedy: str = "Choose another path.") -> Iterator[None]:
+    """Make an empty repository, for the block to fill: if that fails, nothing is left of it. Raises StoreError when there is one already, or
+    anything else."""
+    if (path / "HEAD").exists():
+        raise StoreError(str(path), "there is a repository already", remedy=remedy)
     existed = path.exists()
+    if existed and (not path.is_dir() or any(path.iterdir())):
+        make(path)  # refuses it
     try:
+        make(path)
         yield
     except BaseException:
         if existed:
