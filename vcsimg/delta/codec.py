@@ -82,7 +82,7 @@ def pack(rows: Rows, *, quick: bool = False, old: Rows | None = None) -> tuple[i
     if lanes or thorough:
         words = every[used]
         best = words.nbytes <= _SMALL or thorough
-        level = FAST if shrinks < _SHRINKS_SOME and not best else _level(shrinks, best=best)
+        level = _level(shrinks, best=best, dense=True)
         number, packed = LANES if lanes else WORDS, _coded(used, words, lanes=lanes, level=level)
     else:
         number, packed = ZSTD, compressor(GOOD if rows.nbytes <= _SMALL else FAST).compress(rows.data)
@@ -153,7 +153,7 @@ def pack_words(used: npt.NDArray[np.bool_], words: Words, sample: _Sample | None
     else:
         lanes, shrinks = _lanes_gain(words, sample or _Sample(words), dense=False, quick=False)
         best = words.nbytes * 4 <= size or words.nbytes <= _SMALL or shrinks > _SHRINKS_SOME
-        number, packed = LANES if lanes else WORDS, _coded(used, words, lanes=lanes, level=_level(shrinks, best=best))
+        number, packed = LANES if lanes else WORDS, _coded(used, words, lanes=lanes, level=_level(shrinks, best=best, dense=False))
     if _pays(packed, size):
         return number, packed
     every = np.zeros(len(used), np.uint64)
@@ -169,9 +169,12 @@ def pack_few(bitmap: npt.NDArray[np.uint8], words: Words) -> tuple[int, bytes]:
     return (LANES, laned) if len(laned) < len(plain) else (WORDS, plain)
 
 
-def _level(shrinks: float, *, best: bool) -> int:
-    """What long repeats make this small, the quickest level makes smallest."""
-    return FAST if shrinks > _SHRINKS_MUCH else _BEST if best else GOOD
+def _level(shrinks: float, *, best: bool, dense: bool) -> int:
+    """What long repeats make this small, the quickest level makes smallest; of most words of whole pages (`dense`) that hardly shrink, all
+    levels make the same."""
+    if best:
+        return FAST if shrinks > _SHRINKS_MUCH else _BEST
+    return FAST if shrinks > _SHRINKS_MUCH or (dense and shrinks < _SHRINKS_SOME) else GOOD
 
 
 def _coded(used: npt.NDArray[np.bool_], words: Words, *, lanes: bool, level: int) -> bytes:
