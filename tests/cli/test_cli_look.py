@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -240,3 +241,21 @@ def test_show_says_that_base_classes_are_missing(cli: Cli, tmp_path: Path) -> No
     assert "note: not shown: the members of base classes of D\n" in cli("show", "--variable", "d").stdout
     assert cli.json("show", "--variable", "d")["without_bases"] == ["D"]
     assert "note" not in cli("show", "--variable", "d.y").stdout
+
+
+_LOADS_A_COMMAND = """
+import os, sys
+from vcsimg.cli.commands import vcsimg
+vcsimg.main(["show", "--help"], standalone_mode=False)
+assert "numpy" in sys.modules
+print("threads", len(os.listdir("/proc/self/task")), os.environ.get("OPENBLAS_NUM_THREADS"))
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="numpy makes no threads for one processor")
+@pytest.mark.parametrize("before", [None, "2"])
+def test_a_command_makes_no_threads_for_numpy(cli: Cli, before: str | None) -> None:
+    """They would take 0.1 s of a processor in vain; what the user says of them is handed on to what is run."""
+    environment = cli.environment(OPENBLAS_NUM_THREADS=before)
+    done = subprocess.run([sys.executable, "-c", _LOADS_A_COMMAND], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.splitlines()[-1] == f"threads 1 {before}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 
 import click
@@ -35,6 +36,11 @@ _COMMANDS = {
 }
 """Command → module of this package. A module is imported when its command is called: `vcsimg log` need not wait for ptrace."""
 
+_WITH_NUMPY = {"record", "show", "diff", "history", "checkout", "restore", "fsck", "upkeep", "textconv", "doctor"}
+"""Modules of commands that need it sooner or later."""
+
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
+
 
 class _Commands(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
@@ -47,6 +53,26 @@ class _Commands(click.Group):
         command = getattr(module, name)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(self, context: click.Context, arguments: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(context, arguments)
+        if name is not None and _COMMANDS.get(name) in _WITH_NUMPY:
+            _load_numpy()
+        return name, command, rest
+
+
+def _load_numpy() -> None:
+    """Numpy's OpenBLAS makes a thread a processor when it is loaded, which look for work for 0.1 s, in vain: nothing here multiplies matrices. Only its
+    environment tells it not to, and a program that is run by a command must not inherit that."""
+    before = os.environ.get(_BLAS_THREADS)
+    os.environ[_BLAS_THREADS] = "1"
+    try:
+        importlib.import_module("numpy")
+    finally:
+        if before is None:
+            del os.environ[_BLAS_THREADS]
+        else:
+            os.environ[_BLAS_THREADS] = before
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 import vcsimg
@@ -33,7 +34,7 @@ class Helper:
             pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-c", code, str(repository), "sync" if sync else "none"],
-                dict(os.environ),
+                {**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # see cli/commands.py
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, read_end, 0),
                     (os.POSIX_SPAWN_DUP2, null, 1),
@@ -85,9 +86,16 @@ def main() -> None:
     """The child: consolidate whenever a byte comes, until the end of input."""
     repository, sync = Path(sys.argv[1]), sys.argv[2] == "sync"
     os.umask(0o077)
-    os.nice(_NICE)
+    _be_nice()
     while os.read(0, 4096):
         try:
             consolidate(repository, sync=sync)
         except OSError:
             return  # the disk is full, or the repository is gone: the recorder finds out by itself
+
+
+def _be_nice() -> None:
+    """Nice values count among the processes of a session, and this is the only one of its own: that has one, too (sched(7), "The autogroup feature")."""
+    os.nice(_NICE)
+    with suppress(OSError), open("/proc/self/autogroup", "w") as group:
+        group.write(str(_NICE))
