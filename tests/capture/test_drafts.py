@@ -20,6 +20,7 @@ from vcsimg.errors import DiskFull, ProcessError
 from vcsimg.image.pages import PieceChange
 from vcsimg.recording import Recorder
 from vcsimg.store import Draft, Repository
+from vcsimg.store.packseries import PackSeries
 
 Start = Callable[..., Target]
 
@@ -105,12 +106,15 @@ def test_the_capture_is_what_the_process_has_when_it_is_stopped(
 def test_a_first_capture_that_is_interrupted_leaves_nothing(
     repository: Repository, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(_: int) -> None:
+    add = PackSeries.add_entry
+
+    def interrupt(series: PackSeries, *entry: object) -> None:
+        add(series, *entry)  # type: ignore[arg-type]
         if packs(repository):
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        before_each(patch, interrupt)
+        patch.setattr(PackSeries, "add_entry", interrupt)
         with pytest.raises(KeyboardInterrupt), recorder(repository, target) as made:
             made.capture()
     assert packs(repository) == []

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from vcsimg.capture.harvest import Harvest
-from vcsimg.capture.pages import NO_RANGES, Ranges, ranges_of
+from vcsimg.capture.pages import NO_RANGES, Ranges, ranges_of, ranges_of_pages
 from vcsimg.capture.shadow import Shadow
 from vcsimg.image.pages import any_content
 from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE
@@ -55,18 +55,24 @@ def _known(shadow: Shadow, content: Rows) -> Rows:
     return rows
 
 
-def _harvested(shadow: Shadow, content: Rows, rounds: list[npt.NDArray[np.intp]], write: bool) -> tuple[Rows, list[int]]:
-    """The pages as one capture that copies some of them in each round brings them to what the shadow had; numbers of those that it names."""
+def _harvested(
+    shadow: Shadow, content: Rows, rounds: list[npt.NDArray[np.intp]], write: bool, later: bool = False
+) -> tuple[Rows, list[int]]:
+    """The pages as one capture that copies some of them in each round, the last one `later`, brings them to what the shadow had; numbers of those that
+    it names."""
     rng = np.random.default_rng(len(rounds))
     found = _known(shadow, content) if write else np.zeros_like(content)
     named = []
     harvest = Harvest(shadow, complete=True)
     with AutoMemory(os.getpid()) as memory:
-        for pages in rounds:
+        for index, pages in enumerate(rounds):
             if write:
                 content[pages, int(rng.integers(0, PAGE_SIZE))] = rng.integers(0, 3, len(pages))
                 content[pages[::5]] = 0
-            harvest.secure(memory, pages + _first(content))
+            if later and index == len(rounds) - 1:
+                harvest.read_later(memory, ranges_of_pages(pages + _first(content)))
+            else:
+                harvest.secure(memory, pages + _first(content))
         for change in harvest.changes(lambda _, rows: any_content(rows), NO_RANGES, _mapped(content)):
             pages = change.pages.astype(np.intp) + change.number * PAGES_PER_PIECE - _first(content)
             assert (np.diff(pages) > 0).all()
@@ -81,8 +87,9 @@ def _harvested(shadow: Shadow, content: Rows, rounds: list[npt.NDArray[np.intp]]
     return found, named
 
 
+@pytest.mark.parametrize("later", [False, True])
 @pytest.mark.parametrize("seed", range(6))
-def test_later_rounds_win(shadow: Shadow, content: Rows, seed: int) -> None:
+def test_later_rounds_win(shadow: Shadow, content: Rows, seed: int, later: bool) -> None:
     """Each page that changed is named once, with its last content, and what there was; others are not."""
     rng = np.random.default_rng(seed)
     content[:] = rng.integers(0, 2, (PAGES, 1))
@@ -92,7 +99,7 @@ def test_later_rounds_win(shadow: Shadow, content: Rows, seed: int) -> None:
     for sizes in ([900], [3000, 800, 300], [40, 900, 900, 900], [5000, 1, 0, 7]):
         before = content.copy()
         rounds = [np.sort(rng.choice(PAGES, size, replace=False)) for size in sizes]
-        found, named = _harvested(shadow, content, rounds, write=True)
+        found, named = _harvested(shadow, content, rounds, write=True, later=later)
         assert np.array_equal(found, content)
         assert sorted(named) == np.flatnonzero((content != before).any(axis=1)).tolist()
         assert np.array_equal(_known(shadow, content), content)

@@ -52,11 +52,29 @@ Own = Callable[[PageNumbers, Bytes2D], Flags]
 
 @dataclass
 class Update:
-    """New content of pages of one piece; `pages` (n,) need not be sorted, a later row for a page wins."""
+    """New content of pages of one piece, in parts, each ascending; no page is in two of them."""
 
     pages: list[Indexes] = field(default_factory=list)
     rows: list[Bytes2D] = field(default_factory=list)
     own: list[Flags] = field(default_factory=list)
+
+    def replace(self, pages: Indexes, rows: Bytes2D, own: Flags) -> None:
+        """Add a part, which takes the place of what there is of the same pages."""
+        for index, before in enumerate(self.pages):
+            stays = ~np.isin(before, pages, assume_unique=True)
+            if not stays.all():
+                self.pages[index], self.rows[index], self.own[index] = (
+                    before[stays],
+                    self.rows[index][stays],
+                    self.own[index][stays],
+                )
+        self.add(pages, rows, own)
+
+    def add(self, pages: Indexes, rows: Bytes2D, own: Flags) -> None:
+        """Add a part with other pages than there are."""
+        self.pages.append(pages)
+        self.rows.append(rows)
+        self.own.append(own)
 
 
 class _Content(NamedTuple):
@@ -170,9 +188,13 @@ class Harvest:
         plain_pages = 0
         for number in sorted(numbers.union(pieces_of(self._later).tolist())):
             update = self._updates.pop(number, Update())
-            waits = pending is not None and pending[0] == number
-            is_plain = not waits and number in self._shadow and number not in self._spilled and number not in vanishing
-            if is_plain and update.pages:
+            postponed = False
+            if pending is not None and pending[0] == number:
+                postponed = self._behind is None and number not in self._shadow and not update.pages
+                # Last, so that it wins over what was copied before the stop.
+                update.replace(*pending[1:])
+                pending = next(later, None)
+            if update.pages and number in self._shadow and number not in self._spilled and number not in vanishing:
                 for part in zip(update.pages, update.rows, update.own, strict=True):
                     plain.append(_Content(number, *part))
                     plain_pages += len(part[0])
@@ -182,14 +204,6 @@ class Harvest:
                 continue
             yield from self._plain(plain)
             plain_pages = 0
-            postponed = False
-            if pending is not None and waits:
-                postponed = self._behind is None and number not in self._shadow and not update.pages
-                # Last, so that it wins over what was copied before the stop.
-                update.pages.append(pending[1])
-                update.rows.append(pending[2])
-                update.own.append(pending[3])
-                pending = next(later, None)
             change = self._change(number, update, vanished if number in vanishing else NO_RANGES)
             if change is not None:
                 yield change
@@ -246,10 +260,7 @@ class Harvest:
         for numbers, rows in self._rows:
             flags = own(numbers, rows)
             for number, where, pages in by_piece(numbers):
-                update = self._updates.setdefault(number, Update())
-                update.pages.append(pages)
-                update.rows.append(rows[where])
-                update.own.append(flags[where])
+                self._updates.setdefault(number, Update()).add(pages, rows[where], flags[where])
         self._rows.clear()
 
     def _later_by_piece(self, own: Own) -> Iterator[tuple[int, Indexes, Bytes2D, Flags]]:
@@ -269,7 +280,7 @@ class Harvest:
         pages: Indexes = np.zeros(0, np.uint16)
         own = np.zeros(0, bool)
         if update.pages:
-            pages, new, own = _newest(update)
+            pages, new, own = _merged(update)
         if number in self._spilled:
             # Content that was written to the shadow while the process was stopped; it is the new one.
             spilled = np.flatnonzero(shadow.own(number)).astype(np.uint16)
@@ -383,14 +394,11 @@ def _replace(batches: list[tuple[PageNumbers, Bytes2D]]) -> None:
         batches[at] = numbers, rows
 
 
-def _newest(update: Update) -> tuple[Indexes, Bytes2D, Flags]:
-    """Pages ascending, each once, with its last row."""
+def _merged(update: Update) -> tuple[Indexes, Bytes2D, Flags]:
+    """All of it, pages ascending."""
     if len(update.pages) == 1:
         return update.pages[0], update.rows[0], update.own[0]
-    pages = np.concatenate(update.pages)
-    last, index = np.unique(pages[::-1], return_index=True)
-    index = len(pages) - 1 - index
-    return last, np.concatenate(update.rows)[index], np.concatenate(update.own)[index]
+    return _sorted(np.concatenate(update.pages), np.concatenate(update.rows), np.concatenate(update.own))
 
 
 def _sorted(pages: Indexes, rows: Bytes2D, own: Flags) -> tuple[Indexes, Bytes2D, Flags]:
