@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.capture.memory_store import MemoryStore
 from tests.conftest import Target, on_one_processor
 from vcsimg.capture import Options, Session
 from vcsimg.capture.target import ProcessCapture
+from vcsimg.errors import ProcessChanged
 
 
 def _send(target: Target, commands: str) -> None:
@@ -104,3 +106,46 @@ def test_a_file_that_is_written_during_a_capture_is_named(
             session.stored(store.commit(snapshot))
     unsaved = [record for record in snapshot.processes[0].section("unsaved") if ".kept" in record["resource"]]
     assert [record["reason"] for record in unsaved] == ["it was written while it was captured"]
+
+
+@pytest.mark.parametrize("engine", ["auto", "cow", "compare"])
+def test_a_deleted_file_that_is_given_up_when_the_process_runs_again(
+    engine: str, start: Callable[..., Target], tmp_path: Path, truths: dict[int, Any]
+) -> None:
+    """Then nothing leads to it any more but what vcsimg holds; that is closed when the capture is over."""
+    target = start("capture_regions", tmp_path / "fileXXXXXX", preexec_fn=on_one_processor)
+    assert target.line() == "ready"
+    _send(target, "t")
+    store = MemoryStore()
+    with Session(target.pid, Options(scratch=tmp_path, engine=engine), store.load) as session:
+        with session.capture() as snapshot:
+            _send(target, "u")
+            assert _deleted_files_of_ours(tmp_path) == 1
+            commit = store.commit(snapshot)
+            session.stored(commit)
+        assert_same(store.load(commit).processes[0], truths[target.pid])
+        assert _deleted_files_of_ours(tmp_path) == 0
+        with session.capture() as snapshot:
+            commit = store.commit(snapshot)
+            session.stored(commit)
+        assert_same(store.load(commit).processes[0], truths[target.pid])
+
+
+def _deleted_files_of_ours(folder: Path) -> int:
+    """The shadow is one, too, and has no name of its own."""
+    links = (os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}"))
+    return sum(link.startswith(f"{folder}/file") for link in links)
+
+
+def test_a_file_that_is_out_of_reach_is_named(start: Callable[..., Target], tmp_path: Path) -> None:
+    target = start("capture_regions", tmp_path / "fileXXXXXX")
+    assert target.line() == "ready"
+    (kept,) = tmp_path.glob("file*.kept")
+    _send(target, "q")
+    store = MemoryStore()
+    with Session(target.pid, Options(scratch=tmp_path), store.load) as session, session.capture() as snapshot:
+        kept.unlink()
+        target.end()
+        with pytest.raises(ProcessChanged, match=r"its file .*\.kept was deleted and cannot be reached any more") as caught:
+            store.commit(snapshot)
+    assert caught.value.remedy == "Capture it again."

@@ -62,6 +62,7 @@ int main(int count, char **words) {
             if (pread(kept, private + PAGE, PAGE, PAGE) != PAGE) return 1;
             break;
         case 'z': madvise(private, SIZE, MADV_DONTNEED); break;
+        case 'u': munmap(file, SIZE); break;
         case 't': file[SIZE - PAGE] = (char)round; break;
         }
         puts("done");

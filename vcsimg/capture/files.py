@@ -17,9 +17,13 @@ from vcsimg.image.snapshot import FileContent, MappedFile
 _CHUNK = 1 << 20
 _WAYS = 64
 """Regions that are remembered of one file."""
+_HELD = 64
+"""Files that are held open at most."""
 _NOTE_LIMIT = 1 << 16
 _PT_NOTE = 4
 _NT_GNU_BUILD_ID = 3
+
+_REMEDY = "Capture it again."
 
 Signature = tuple[int, int, int, int, int]
 
@@ -40,6 +44,7 @@ class FileTable:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], _Known] = {}
+        self._held: list[_Reader] = []
 
     def lookup(self, pid: int, region: Region) -> MappedFile:
         """The file behind a region of a live process, its content hashed. `sha256` is None if this user cannot read it."""
@@ -81,6 +86,19 @@ class FileTable:
                     return _signature(facts) == known.signature
         return True
 
+    def hold(self, pid: int, region: Region) -> None:
+        """While the process is stopped: see to it that a deleted file that lookup() found can be read until release(), also when the process gives it up, and
+        with it the last way to it."""
+        known = self._known.get((region.device, region.inode))
+        if known is not None and known.reader is not None and len(self._held) < _HELD and known.reader.hold(pid, region):
+            self._held.append(known.reader)
+
+    def release(self) -> None:
+        """Hold no file any more: deleted ones take room on the disk as long as somebody does."""
+        for reader in self._held:
+            reader.release()
+        self._held.clear()
+
     def content(self, file: MappedFile) -> FileContent | None:
         """The content of a file that lookup() found, or None if it could not be read."""
         known = self._known.get((file.device, file.inode))
@@ -95,6 +113,7 @@ class _Reader:
         self._signature = signature
         self._path = region.name
         self._ways: dict[tuple[int, int, int], Region] = {}
+        self._fd: int | None = None
         self.add(pid, region)
 
     def add(self, pid: int, region: Region) -> None:
@@ -105,19 +124,44 @@ class _Reader:
         if len(self._ways) > _WAYS:
             del self._ways[next(iter(self._ways))]
 
+    def hold(self, pid: int, region: Region) -> bool:
+        """Keep it open from now on. Whether it was not, and is."""
+        if self._fd is not None:
+            return False
+        with _opened(pid, region) as fd, suppress(OSError):
+            if fd is not None:
+                self._fd = os.dup(fd)
+        return self._fd is not None
+
+    def release(self) -> None:
+        """Close it, if it is held."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
     def read(self, offset: int, length: int) -> bytes:
         """Bytes [offset, offset + length), fewer at the end. Raises ProcessChanged if the file is no longer the one that was
-        hashed, or cannot be reached because the process ended."""
+        hashed, or cannot be reached because it was deleted, and the process does not map it any more."""
+        if self._fd is not None:
+            self._check(self._fd)
+            return os.pread(self._fd, length, offset)
         for key, region in reversed(self._ways.copy().items()):
             with _opened(key[0], region) as fd:
                 if fd is None:
                     continue
-                if _signature(os.fstat(fd)) != self._signature:
-                    break
+                self._check(fd)
                 if key != next(reversed(self._ways)):
                     self.add(key[0], region)
                 return os.pread(fd, length, offset)
-        raise ProcessChanged(next(reversed(self._ways))[0], f"its file {self._path} changed while it was being captured")
+        raise ProcessChanged(self._pid, f"its file {self._path} was deleted and cannot be reached any more", remedy=_REMEDY)
+
+    def _check(self, fd: int) -> None:
+        if _signature(os.fstat(fd)) != self._signature:
+            raise ProcessChanged(self._pid, f"its file {self._path} changed while it was being captured", remedy=_REMEDY)
+
+    @property
+    def _pid(self) -> int:
+        return next(reversed(self._ways))[0]
 
 
 @contextmanager

@@ -28,6 +28,7 @@ class MapReader:
         self._exclude = exclude
         self._raw = b""
         self._unknown: set[int] = set()
+        self._deleted: list[Region] = []
         self.plan = Plan(RegionMap(()))
         self.mapped: dict[int, MappedFile] = {}
         self.eligible: dict[bool, Ranges] = {False: NO_RANGES, True: NO_RANGES}
@@ -52,6 +53,11 @@ class MapReader:
     def look_again(self, tid: int) -> bool:
         """While it is stopped: whether the map is another one than at the last look."""
         return self._take_over(tid, stopped=True)
+
+    def hold_deleted_files(self, tid: int) -> None:
+        """While it is stopped, after look_again(): those that nobody can open when the process has unmapped them. See FileTable.hold()."""
+        for region in self._deleted:
+            self._files.hold(tid, region)
 
     def is_current(self, tid: int) -> bool:
         """Whether the map is still the one that was taken over last."""
@@ -134,6 +140,7 @@ class MapReader:
             for start, file in self.mapped.items()
             if before.get((file.device, file.inode), file.sha256) != file.sha256 and (mapped := regions.find(start)) is not None
         )
+        self._deleted = [region for region in plan.of(Kind.FILE) if region.deleted]
         self.plan = plan
         self.eligible = {
             file: join([ranges_of((region.start, region.end) for region in plan.of(kind))])

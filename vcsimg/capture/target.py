@@ -310,6 +310,7 @@ class ProcessCapture:
         early = self._early
         self._state.read_held(held, (lambda: early.begin(held.pagemap)) if early is not None else None)
         self._look_again()
+        self._map.hold_deleted_files(self._tid)
 
     def secure_memory(self, held: HeldProcess, engine: str) -> None:
         """While it is stopped, after secure_facts(): what of its memory would be lost when it runs on."""
@@ -387,7 +388,8 @@ class ProcessCapture:
         self._harvest.settle()
 
     def release(self) -> None:
-        """End the frozen child, if there is one, and the early look."""
+        """End the frozen child, if there is one, and the early look; hold no files of the process."""
+        self._files.release()
         early, self._early = self._early, None
         if early is not None:
             early.close()
