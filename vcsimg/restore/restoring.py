@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ from vcsimg.restore.timers import restore_timers
 from vcsimg.restore.tree import Tree, pids
 from vcsimg.restore.vdso import make_way, restore_vdso
 from vcsimg.restore.versions import Versions
+
+_STOP_SECONDS = 1.0
+_STOP_TICK = 0.0001
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,8 @@ class _Run:
             ready(self._skeletons[0].tid, start)
         for last in context.before_they_run:
             last()
-        for skeleton in self._skeletons:
+        # Those that are stopped first: their parents find them so.
+        for skeleton in sorted(self._skeletons, key=_was_stopped, reverse=True):
             self._let_go(skeleton)
         self._attended = context.ptys.attended
         return Restored(self._skeletons[0].tid, dict(context.pids), start, tuple(context.notes), self._space, self._attended)
@@ -281,6 +286,16 @@ class _Run:
             with suppress(ProcessLookupError):
                 os.kill(skeleton.tid, signal.SIGSTOP)
         skeleton.let_go()
+        if _was_stopped(skeleton):
+            _await_stop(skeleton.tid)
+
+
+def _await_stop(pid: int) -> None:
+    """The signal takes effect when the process is on its way back to its program. Waits for a moment only: it may be continued, or be killed."""
+    end = time.monotonic() + _STOP_SECONDS
+    with suppress(OSError):
+        while procfs.stat(pid).state not in "TZX" and time.monotonic() < end:
+            time.sleep(_STOP_TICK)
 
 
 def _was_stopped(skeleton: Skeleton) -> bool:
