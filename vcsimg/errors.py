@@ -186,11 +186,20 @@ class RepositoryBusy(StoreError):
         self.owner = owner
 
 
+NO_ROOM = {
+    _errno.ENOSPC: ("no space left on the device", "Make room"),
+    _errno.EDQUOT: ("the disk quota is used up", "Make room"),
+    _errno.EFBIG: ("a file must not become as large as it would", "Raise the limit of the shell (ulimit -f)"),
+}
+"""By errno, why something cannot be written, and what can be done."""
+
+
 class DiskFull(StoreError):
-    def __init__(self, path: str) -> None:
-        super().__init__(
-            path, "no space left on the device", remedy="Make room; what was committed before is whole, and recording can go on."
-        )
+    """`number`: one of NO_ROOM."""
+
+    def __init__(self, path: str, number: int = _errno.ENOSPC) -> None:
+        reason, remedy = NO_ROOM[number]
+        super().__init__(path, reason, remedy=f"{remedy}; what was committed before is whole, and recording can go on.")
 
 
 class KeyMissing(StoreError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -354,3 +355,37 @@ def test_another_key_does_not_take_the_place_of_the_key(cli: Cli, start: Start, 
     (tmp_path / "copy").write_text((tmp_path / "key").read_text())
     cli("init", *repo, "--key-file", tmp_path / "copy")
     cli("show", *repo)
+
+
+@pytest.mark.parametrize("limit", [8, 1024])
+def test_a_limit_of_the_size_of_files(cli: Cli, start: Start, limit: int) -> None:
+    """Of the shadow, and of a pack: what was committed is whole, and without the limit recording goes on. Blocks of 512 bytes."""
+    target = start("capture_dirty")
+    target.line()
+    cli("init", cli.repo)
+    cli("capture", target.pid)
+    target.send("5 2000\n")
+    target.line()
+    words = ["sh", "-c", f'ulimit -f {limit} && exec "$@"', "sh", *cli.command("capture", target.pid)]
+    done = subprocess.run(words, capture_output=True, text=True, env=cli.environment(), check=False)
+    assert done.returncode == 1
+    message, remedy = done.stderr.splitlines()
+    assert message == f"vcsimg: {cli.repo}: a file must not become as large as it would" or message.startswith(
+        f"vcsimg: {cli.repo}/"
+    )
+    assert remedy.startswith("  Raise the limit of the shell (ulimit -f)")
+    cli("capture", target.pid)
+    assert cli("fsck").stdout.startswith("2 captures")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(cli: Cli, start: Start, closed: str) -> None:
+    """Files of the repository are not taken for them."""
+    target = start("proc_sleep")
+    cli("init", cli.repo)
+    for command in (("capture", target.pid), ("show",), ("log",), ("gc",)):
+        words = ["sh", "-c", f'exec "$@" {closed}', "sh", *cli.command(*command)]
+        done = subprocess.run(words, capture_output=True, text=True, env=cli.environment(), check=False)
+        assert done.returncode == 0
+        assert "Traceback" not in done.stderr
+    assert cli("fsck").stdout.startswith("1 capture")

@@ -172,10 +172,11 @@ def test_a_file_that_cannot_grow_is_named_and_removed(tmp_path: Path) -> None:
     snapshot = image([anonymous(BASE, 4 << 20)], {BASE + (index << 12): b"x" for index in range(1024)})
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
     try:
-        with pytest.raises(ExportError, match=r"core: File too large"):
+        with pytest.raises(ExportError, match=r"core: File too large") as caught:
             save_core(snapshot, snapshot.processes[0], tmp_path / "core")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.remedy == "Raise the limit of the shell (ulimit -f)."
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,7 +7,6 @@ a piece; which pages of a slot have own content is kept in memory, 2048 flags a 
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcsimg.capture.pages import PageNumbers, Ranges, pieces_of, within
-from vcsimg.errors import DiskFull
+from vcsimg.errors import NO_ROOM, DiskFull
 from vcsimg.image.pages import Bytes2D, Flags, Indexes
 from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SIZE, WRITE_SIZE
 from vcsimg.kernel.calls import Calls, call_in_a_row
@@ -117,8 +116,8 @@ class Shadow:
                     done = os.pwrite(fd, data, offset)
                     data, offset = data[done:], offset + done
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFull(str(self._folder)) from None
+            if error.errno in NO_ROOM:
+                raise DiskFull(str(self._folder), error.errno) from None
             raise
 
     def _offsets(self, parts: Sequence[tuple[int, Indexes]]) -> npt.NDArray[np.int64]:

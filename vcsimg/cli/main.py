@@ -10,7 +10,6 @@ What the commands need is imported by main(): importing takes a while, and Ctrl-
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -30,6 +29,7 @@ class _Ended(BaseException):
 
 def main() -> NoReturn:
     """Run a command and exit."""
+    _open_standard_streams()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
@@ -55,6 +55,16 @@ def main() -> NoReturn:
         _discard_output()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the interpreter takes a while to end, and would complain
     sys.exit(status)
+
+
+def _open_standard_streams() -> None:
+    """Those that were closed when we were started: else the next files that are opened would be taken for them."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -128,8 +138,10 @@ def _fail(message: str, remedy: str | None) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return _fail(str(error), "Make room, then try again.")
+    from vcsimg.errors import NO_ROOM
+
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return _fail(str(error), f"{NO_ROOM[error.errno][1]}, then try again.")
     if os.environ.get("VCSIMG_DEBUG", "0") not in ("", "0"):
         import traceback
 

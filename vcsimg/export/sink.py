@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from vcsimg.errors import ExportError
+from vcsimg.errors import NO_ROOM, ExportError
 from vcsimg.image.units import PAGE_SIZE, PIECE_SIZE
 
 _ZEROS = bytes(PIECE_SIZE)
@@ -161,6 +161,8 @@ def _errors_named(path: Path) -> Iterator[None]:
     except OSError as error:
         remedy = {
             errno.ENOSPC: "Make room, or write to another file system.",
+            errno.EDQUOT: "Make room, or write to another file system.",
+            errno.EFBIG: f"{NO_ROOM[errno.EFBIG][1]}.",
             errno.ENOTEMPTY: "Name a directory that does not exist yet, or is empty.",
             errno.EEXIST: "Name a directory that does not exist yet, or is empty.",
         }.get(error.errno or 0, "Check the path and its permissions.")

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Literal
 
 from vcsimg.errors import (
+    NO_ROOM,
     AlreadyTraced,
     BorrowError,
     DiskFull,
@@ -191,8 +192,8 @@ def _control(repository: Path, pid: int) -> Iterator[Control]:
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise RepositoryReadOnly(str(repository)) from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(str(repository)) from error
+        if error.errno in NO_ROOM:
+            raise DiskFull(str(repository), error.errno) from error
         raise StoreError(str(repository), f"no socket for requests can be made in it: {error.strerror}") from error
     try:
         yield control

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pygit2
 
-from vcsimg.errors import DiskFull, RepositoryReadOnly, StoreError, VcsimgError
+from vcsimg.errors import NO_ROOM, DiskFull, RepositoryReadOnly, StoreError, VcsimgError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _OBJECT = re.compile(r"'?([0-9a-f]{40})'?")
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -25,8 +24,8 @@ def translated(path: Path) -> Iterator[None]:
     except VcsimgError:
         raise
     except OSError as error:
-        if error.errno in _FULL:
-            raise DiskFull(str(path)) from error
+        if error.errno in NO_ROOM:
+            raise DiskFull(str(path), error.errno) from error
         if error.errno in _READ_ONLY:
             raise RepositoryReadOnly(str(path)) from error
         raise StoreError(str(path), str(error)) from error
