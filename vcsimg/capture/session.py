@@ -159,6 +159,7 @@ class Session:
             endings.close()
             for capture in self._captures.values():
                 capture.release()
+            self._files.release()
 
     def _is_rehearsal_worth_it(self) -> bool:
         """The caches are full of what was copied, and what it takes is not paid for with what is written meanwhile."""

@@ -388,8 +388,7 @@ class ProcessCapture:
         self._harvest.settle()
 
     def release(self) -> None:
-        """End the frozen child, if there is one, and the early look; hold no files of the process."""
-        self._files.release()
+        """End the frozen child, if there is one, and the early look."""
         early, self._early = self._early, None
         if early is not None:
             early.close()
