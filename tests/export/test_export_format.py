@@ -176,7 +176,7 @@ def test_a_file_that_cannot_grow_is_named_and_removed(tmp_path: Path) -> None:
             save_core(snapshot, snapshot.processes[0], tmp_path / "core")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert caught.value.remedy == "Raise the limit of the shell (ulimit -f)."
+    assert caught.value.remedy == "Raise the limit of the shell (ulimit -f), or write to another file system."
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pygit2
 import pytest
 from recorder import expected
 from store_model import BASE, Model, own_pages
 
 from vcsimg.errors import DiskFull, StoreError, VcsimgError
 from vcsimg.store import Repository, misleading
+from vcsimg.store.failures import translated
 
 Git = Callable[..., str]
 History = dict[str, dict[int, bytes]]
@@ -241,3 +243,16 @@ def test_a_branch_that_somebody_else_has_moved_is_refused(repo: Repository) -> N
     assert repo.tip("model.4242") == mine
     assert own_pages(repo.load(mine)) == model.content()
     assert repo.fsck().clean
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("failed to write chunk: No space left on device", "no space left on the device"),
+        ("could not write to 'x': Disk quota exceeded", "the disk quota is used up"),
+        ("failed to write chunk: File too large", "a file must not become as large as it would"),
+    ],
+)
+def test_libgit2_finds_no_room(text: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(DiskFull, match=reason), translated(tmp_path):
+        raise pygit2.GitError(text)

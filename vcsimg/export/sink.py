@@ -160,9 +160,7 @@ def _errors_named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         remedy = {
-            errno.ENOSPC: "Make room, or write to another file system.",
-            errno.EDQUOT: "Make room, or write to another file system.",
-            errno.EFBIG: f"{NO_ROOM[errno.EFBIG][1]}.",
+            **{number: f"{remedy}, or write to another file system." for number, (_, remedy) in NO_ROOM.items()},
             errno.ENOTEMPTY: "Name a directory that does not exist yet, or is empty.",
             errno.EEXIST: "Name a directory that does not exist yet, or is empty.",
         }.get(error.errno or 0, "Check the path and its permissions.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,8 +33,9 @@ def translated(path: Path) -> Iterator[None]:
     except (pygit2.GitError, KeyError, ValueError) as error:
         text = str(error)
         lower = text.lower()
-        if "no space left" in lower or "quota exceeded" in lower:
-            raise DiskFull(str(path)) from error
+        for number in NO_ROOM:
+            if os.strerror(number).lower() in lower:
+                raise DiskFull(str(path), number) from error
         if "permission denied" in lower or "read-only" in lower:
             raise RepositoryReadOnly(str(path)) from error
         if isinstance(error, pygit2.GitError):
