@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tests.conftest import Target
 from tests.state.reading import capture, every, numbers, one, settle, unsaved
 from vcsimg.capture.state import State, StateReader
+from vcsimg.capture.state.proc import ProcDirectory
 from vcsimg.capture.state.waits import Wait, Waits
 from vcsimg.image.region import RegionMap
 from vcsimg.image.sections.thread import Call
@@ -65,6 +67,23 @@ def test_a_wait_goes_on_when_the_thread_was_stopped_again_before_it_slept(switch
     waits = Waits()
     waits.remember(7, registers, Wait(EPOLL_WAIT, 1000, True), 10)
     assert waits.find(7, registers, 10 + switches, 5000) == Wait(EPOLL_WAIT, 1000 if same else 5000, True)
+
+
+def test_a_thread_that_was_moved_in_its_sleep_has_not_slept_since_the_clock_began(tmp_path: Path) -> None:
+    """Its se.exec_start is 0 then, as read of a real sleep(1) among programs that compute; the kernel does that when it likes."""
+    files = {
+        "syscall": "232 0x1 0x1 0x1 0x1 0x1 0x1 0x7ffdd00db0c8 0x7fa4bb027503\n",
+        "sched": "se.exec_start                                :             0.000000\nnr_voluntary_switches                        :                    9\n",
+        "stat": Path("/proc/self/stat").read_text(),
+    }
+    thread = tmp_path / "task" / "7"
+    thread.mkdir(parents=True)
+    for name, content in files.items():
+        (thread / name).write_text(content)
+    registers = dict.fromkeys(("rdi", "rsi", "rdx", "r10", "r8", "r9"), 1) | {"orig_rax": EPOLL_WAIT, "rax": 2**64 - 514}
+    waits = Waits()
+    waits.prepare(ProcDirectory(7, os.open(tmp_path, os.O_RDONLY)))
+    assert waits.find(7, registers, 10, 10**18) == Wait(EPOLL_WAIT, 10**18, True)
 
 
 def test_another_reader_goes_on_from_what_the_image_says(start: Callable[..., Target]) -> None:

@@ -3,6 +3,9 @@
 se.exec_start is the scheduler's clock when the thread last was on a CPU. Each CPU has its own such clock; it stands still while
 the CPU serves interrupts, or while a hypervisor lets another guest run (update_rq_clock_task), so it falls behind
 CLOCK_MONOTONIC by a thousandth or less.
+
+It is 0 for a thread that was moved to another CPU and has not run there. That can last as long as it sleeps: since Linux 6.12 one that had more than its
+share of the CPU stays in the queue for a moment when it falls asleep, and may be moved with it (kernel/sched/fair.c, `sched_delayed`).
 """
 
 from __future__ import annotations
@@ -37,11 +40,11 @@ def parse_syscall(content: bytes) -> BlockedCall | None:
 
 
 def parse_sched(content: bytes) -> tuple[int, int] | None:
-    """When the thread last was on a CPU, in nanoseconds of the scheduler's clock, and its voluntary context switches."""
+    """When the thread last was on a CPU, in nanoseconds of the scheduler's clock, and its voluntary context switches; None where the kernel does not tell."""
     start, switches = _EXEC_START.search(content), _SWITCHES.search(content)
-    if start is None or switches is None:
+    if start is None or switches is None or not (last := int(start[1] + start[2])):
         return None
-    return int(start[1] + start[2]), int(switches[1])
+    return last, int(switches[1])
 
 
 def parse_processor(stat: bytes) -> int:

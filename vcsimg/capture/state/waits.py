@@ -127,7 +127,8 @@ class Waits:
             return known.wait
         before = self._before.get(tid)
         if before is None or before.call != BlockedCall(number, tuple(arguments)) or before.switches + 1 != switches:
-            return Wait(number, now, True)  # it fell asleep after prepare(), a moment ago
+            # It fell asleep after prepare(), a moment ago, or the kernel does not tell when: then it sleeps too long, not too short, when it is restored.
+            return Wait(number, now, True)
         return Wait(number, before.since, True)
 
     def remember(self, tid: int, registers: dict[str, int], wait: Wait, switches: int | None) -> None:
