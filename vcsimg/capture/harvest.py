@@ -108,7 +108,7 @@ class Harvest:
 
     def secure(self, memory: Memory, numbers: PageNumbers) -> None:
         """Read pages now, and keep them on the heap. For few pages: those known to have been written."""
-        rows, readable = read_pages(memory, numbers)
+        rows, readable = read_pages(memory, numbers, self._shadow.room)
         self.bytes_read += rows.nbytes
         if not readable.all():
             numbers, rows = numbers[readable], rows[readable]
@@ -123,7 +123,7 @@ class Harvest:
             # What was copied of them before is out of date, also where the page is now as the shadow has it.
             self._drop(numbers)
             for number, where, pages in by_piece(numbers):
-                rows, readable = read_pages(memory, numbers[where])
+                rows, readable = read_pages(memory, numbers[where], self._shadow.room)
                 self.bytes_read += rows.nbytes
                 if not readable.all():
                     pages, rows = pages[readable], rows[readable]
@@ -249,7 +249,7 @@ class Harvest:
         self._unwritten.clear()
         for number, pages in self._owed:
             assert self._later_from is not None
-            rows, readable = read_pages(self._later_from, pages + np.int64(number * PAGES_PER_PIECE))
+            rows, readable = read_pages(self._later_from, pages + np.int64(number * PAGES_PER_PIECE), self._shadow.room)
             if not readable.all():
                 raise OSError(errno.EIO, "the frozen child has ended")
             self._shadow.write(number, pages, rows, readable)
@@ -267,7 +267,7 @@ class Harvest:
         for numbers in batches(self._later):
             for number, where, pages in by_piece(numbers):
                 assert self._later_from is not None
-                rows, readable = read_pages(self._later_from, numbers[where])
+                rows, readable = read_pages(self._later_from, numbers[where], self._shadow.room)
                 self.bytes_read += rows.nbytes
                 if not readable.all():
                     pages, rows = pages[readable], rows[readable]

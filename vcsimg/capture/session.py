@@ -21,6 +21,7 @@ from vcsimg.errors import ProcessError, VcsimgError
 from vcsimg.image.pages import ImageMemory, PieceChange
 from vcsimg.image.snapshot import CaptureFacts, FileContent, Process, Snapshot
 from vcsimg.kernel import procfs
+from vcsimg.memory import Room
 from vcsimg.process import HeldProcess, find_code_early, hold, hold_tree
 
 _MUCH = 1 << 20
@@ -72,6 +73,7 @@ class Session:
         """Pieces of processes that were given up, by pid. If another process has that pid now, it is stored as a change of these."""
         self._files = FileTable()
         self._rehearsal = Rehearsal()
+        self._room = Room()
         self._open_files = OpenFiles(options.scratch, options.file_content if options.files else 0)
 
     def __enter__(self) -> Session:
@@ -160,6 +162,7 @@ class Session:
             for capture in self._captures.values():
                 capture.release()
             self._files.release()
+            self._room.turn()
 
     def _is_rehearsal_worth_it(self) -> bool:
         """The caches are full of what was copied, and what it takes is not paid for with what is written meanwhile."""
@@ -186,7 +189,9 @@ class Session:
                 self._bases[process.pid] = process
 
     def _add(self, pid: int, base: Process | None) -> ProcessCapture:
-        capture = ProcessCapture(pid, self._files, self.options.scratch, self.options.exclude, leaving=self.options.kill)
+        capture = ProcessCapture(
+            pid, self._files, self.options.scratch, self.options.exclude, self._room, leaving=self.options.kill
+        )
         pieces = tuple(base.memory.pieces.numbers()) if base is not None and isinstance(base.memory, ImageMemory) else ()
         left = self._left.pop(pid, None)
         capture.restart(pieces if left is None else left, blank=base is None and left is None)

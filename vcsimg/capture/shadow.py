@@ -21,12 +21,15 @@ from vcsimg.image.pages import Bytes2D, Flags, Indexes
 from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SIZE, WRITE_SIZE
 from vcsimg.kernel.calls import Calls, call_in_a_row
 from vcsimg.kernel.syscalls import NR
+from vcsimg.memory import Room
 
 
 class Shadow:
-    """Pieces by number. A piece is known once it was written; an unknown one may be anything."""
+    """Pieces by number. A piece is known once it was written; an unknown one may be anything. `room`: where what is read goes, and what is to be
+    compared with it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, room: Room | None = None) -> None:
+        self.room = room or Room()
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         self._folder = folder
         self._slots: dict[int, int] = {}
@@ -69,7 +72,7 @@ class Shadow:
     def read_all(self, parts: Sequence[tuple[int, Indexes]]) -> Bytes2D:
         """The same of many pieces in one step: parts (number, pages (n,)), result (sum of n, 4096)."""
         own = np.concatenate([self._own[number][pages] for number, pages in parts])
-        rows = np.empty((len(own), PAGE_SIZE), np.uint8)
+        rows = self.room.rows(len(own))
         rows[~own] = 0
         addresses = rows.ctypes.data + np.arange(len(own)) * PAGE_SIZE
         calls = _calls("pread64", self._file.fileno(), addresses[own], self._offsets(parts)[own], PAGES_PER_PIECE)

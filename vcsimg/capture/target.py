@@ -49,7 +49,7 @@ from vcsimg.image.region import Region, RegionMap
 from vcsimg.image.snapshot import FileContent, Process
 from vcsimg.image.units import PAGE_SIZE
 from vcsimg.kernel import features, procfs
-from vcsimg.memory import AutoMemory, ProcMemory
+from vcsimg.memory import AutoMemory, ProcMemory, Room
 from vcsimg.process import FrozenChild, HeldProcess, fork_frozen, open_userfaultfd
 
 ENGINES = ("auto", "wp", "cow", "compare")
@@ -100,14 +100,17 @@ class ProcessCapture:
     """`complete` of the shadow: see Harvest. `base`: pieces of the image that this capture will be relative to. `leaving`: see
     SocketProbe."""
 
-    def __init__(self, pid: int, files: FileTable, scratch: Path, exclude: Sequence[str], *, leaving: bool = False) -> None:
+    def __init__(
+        self, pid: int, files: FileTable, scratch: Path, exclude: Sequence[str], room: Room, *, leaving: bool = False
+    ) -> None:
         self.pid = pid
         self.start_ticks = procfs.stat(pid).starttime
         self._tid = procfs.speaker(pid)  # a thread that has its memory and files
         self._files = files
         self._scratch = scratch
+        self._room = room
         self._state = StateReader(pid, leaving=leaving)
-        self._shadow = Shadow(scratch)
+        self._shadow = Shadow(scratch, room)
         self._complete = False
         self._base: Sequence[int] = ()
         self._map = MapReader(files, exclude)
@@ -164,7 +167,7 @@ class ProcessCapture:
     def restart(self, base: Sequence[int], *, blank: bool) -> None:
         """Forget what was known of the image before: the next capture is relative to one with the pieces `base` (blank: to none)."""
         self._shadow.close()
-        self._shadow = Shadow(self._scratch)
+        self._shadow = Shadow(self._scratch, self._room)
         self._complete = blank
         self._base = base
 

@@ -16,6 +16,7 @@ from vcsimg.memory.peek import attached, fast_peekdata, fast_pokedata, forget
 from vcsimg.memory.plain import BytesMemory
 from vcsimg.memory.proc import ProcMemory
 from vcsimg.memory.protocol import Buffer, Memory, Ranges, WritableBuffer
+from vcsimg.memory.room import Room
 from vcsimg.memory.shared import SharedMemory
 from vcsimg.memory.vm import VmMemory
 from vcsimg.memory.words import PtraceMemory
@@ -31,6 +32,7 @@ __all__ = [
     "ProcMemory",
     "PtraceMemory",
     "Ranges",
+    "Room",
     "SharedMemory",
     "VmMemory",
     "WritableBuffer",

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from vcsimg.errors import AccessError
 from vcsimg.image.units import PAGE_SHIFT, PAGE_SIZE
 from vcsimg.memory.protocol import Memory, RangeArray
+from vcsimg.memory.room import Room
 
 _AT_ONCE = 1024
 """Pages in one call: as many ranges as process_vm_readv takes, and few enough that going on after a page that cannot be read is cheap."""
@@ -16,12 +17,14 @@ _FEW = 16
 """Pages; with so many, Python is quicker than numpy is to call: in the stop there mostly are so few."""
 
 
-def read_pages(memory: Memory, numbers: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+def read_pages(
+    memory: Memory, numbers: npt.NDArray[np.int64], room: Room | None = None
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """Contents (n, PAGE_SIZE) of pages, and which of them could be read (n,); rows that could not are zeros.
 
-    `numbers`: addresses divided by PAGE_SIZE, ascending: shape (n,). Raises ProcessChanged.
+    `numbers`: addresses divided by PAGE_SIZE, ascending: shape (n,). `room`: where the rows come from. Raises ProcessChanged.
     """
-    rows = np.empty((len(numbers), PAGE_SIZE), np.uint8)
+    rows = np.empty((len(numbers), PAGE_SIZE), np.uint8) if room is None else room.rows(len(numbers))
     readable = np.ones(len(numbers), bool)
     first = 0
     while first < len(numbers):
