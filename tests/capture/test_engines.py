@@ -19,9 +19,9 @@ from vcsimg.capture.early import EarlyLook
 from vcsimg.capture.harvest import Harvest
 from vcsimg.errors import DiskFull
 
-ENGINES = ["wp", "wp early", "wp draft", "cow", "compare", "auto"]
+ENGINES = ["wp", "wp early", "wp hot", "wp draft", "cow", "compare", "auto"]
 """wp early: looks for what was written aside, and copies all of it while the process runs; wp draft: has all of it stored while the process
-runs; both as it otherwise does for large processes only."""
+runs; both as it otherwise does for large processes only. wp hot: leaves unprotected whatever was written once."""
 
 Start = Callable[..., Target]
 
@@ -32,6 +32,9 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     name, _, way = str(request.param).partition(" ")
     if way == "draft":
         monkeypatch.setattr(target_module, "_DRAFT_LEAST", 0)
+    elif way == "hot":
+        monkeypatch.setattr("vcsimg.capture.hot._MOSTLY", 1)
+        monkeypatch.setattr("vcsimg.capture.hot._TIMES", 1)
     elif way == "early":
         assert EarlyLook.possible()
         monkeypatch.setattr(target_module, "_MUCH", 0)

@@ -77,6 +77,13 @@ class WriteProtection:
         if len(ranges):
             self._set(subtract(self._armed, ranges))
 
+    def leave(self, ranges: Ranges) -> None:
+        """Take the protection off pages of tracked ranges, while the process runs: they are in written() next time. Where the process has changed its
+        map, or is about to, they stay protected."""
+        for start, end in intersect(ranges, self._armed).tolist():
+            with suppress(OSError):
+                userfaultfd.unprotect(self._uffd, start, end)
+
     def look(self, eligible: Ranges) -> Look:
         """written(), in two steps: this one gives the scans, to be made by whoever can; take() is the other. It may count as not tracked what
         written() can still make use of, where the process changed its map a moment ago."""

@@ -21,6 +21,7 @@ from vcsimg.capture.content import OwnPages, shared_data
 from vcsimg.capture.early import EarlyLook
 from vcsimg.capture.files import FileTable
 from vcsimg.capture.harvest import Harvest
+from vcsimg.capture.hot import Hot
 from vcsimg.capture.map_reader import MapReader
 from vcsimg.capture.pages import (
     NO_RANGES,
@@ -119,6 +120,7 @@ class ProcessCapture:
         self._constant: list[tuple[int, int]] | None = None
         self._foreseen: tuple[Ranges, _Beside] | None = None
         self._tracker: WriteProtection | None = None
+        self._hot = Hot()
         self._early: EarlyLook | None = None
         self._address_space = b""
         self._harvest = Harvest(self._shadow, complete=False)
@@ -261,6 +263,8 @@ class ProcessCapture:
         while True:
             before = self._tracked
             written = self._collect(pagemap_fd)
+            if not self._precopied:
+                self._hot.observe(intersect(written, self._map.eligible[False]))
             if stop is not None and self._is_worth_a_stop(_size(populated(pagemap_fd, self._unregistered, file=False))):
                 with stop() as held:
                     self._register(tracker, held)
@@ -297,6 +301,7 @@ class ProcessCapture:
             self._watched = True
             return
         self._tracker = WriteProtection(uffd)
+        self._hot = Hot()
         self._address_space = procfs.auxv(self._tid)
         self._unregistered = self._map.all_eligible
         self._register(self._tracker, held)
@@ -357,6 +362,8 @@ class ProcessCapture:
 
     def finish(self, parent: int) -> tuple[Process, dict[str, FileContent]]:
         """While it runs again. The changes of the process that is returned must be read before release()."""
+        if self._tracker is not None:
+            self._tracker.leave(intersect(self._hot.left(), self._map.eligible[False]))
         facts = self._state.finish()
         self.monotonic = facts.monotonic
         self._map.complete_flags(self._tid)

@@ -21,6 +21,7 @@ UFFD_FEATURE_WP_ASYNC = 1 << 15
 
 UFFDIO_REGISTER_MODE_MISSING = 1 << 0
 UFFDIO_REGISTER_MODE_WP = 1 << 1
+UFFDIO_WRITEPROTECT_MODE_DONTWAKE = 1 << 1
 
 OPEN_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | UFFD_USER_MODE_ONLY
 """Arguments of the userfaultfd system call for an ordinary user."""
@@ -44,6 +45,12 @@ class UffdioRegister(ctypes.Structure):
     _fields_ = (("range", UffdioRange), ("mode", ctypes.c_uint64), ("ioctls", ctypes.c_uint64))
 
 
+class UffdioWriteprotect(ctypes.Structure):
+    """struct uffdio_writeprotect"""
+
+    _fields_ = (("range", UffdioRange), ("mode", ctypes.c_uint64))
+
+
 class UffdioCopy(ctypes.Structure):
     """struct uffdio_copy"""
 
@@ -64,6 +71,7 @@ UFFDIO_API = _ioctl(3, 0x3F, UffdioApi)
 UFFDIO_REGISTER = _ioctl(3, 0x00, UffdioRegister)
 UFFDIO_UNREGISTER = _ioctl(2, 0x01, UffdioRange)
 UFFDIO_COPY = _ioctl(3, 0x03, UffdioCopy)
+UFFDIO_WRITEPROTECT = _ioctl(3, 0x06, UffdioWriteprotect)
 
 
 def create() -> int:
@@ -110,6 +118,12 @@ def register_wp(fd: int, start: int, end: int) -> None:
     """Let the pages in [start, end) be write-protected. Raises OSError: EBUSY if another userfaultfd has them, EINVAL if they
     cannot be."""
     fcntl.ioctl(fd, UFFDIO_REGISTER, UffdioRegister(range=UffdioRange(start, end - start), mode=UFFDIO_REGISTER_MODE_WP))
+
+
+def unprotect(fd: int, start: int, end: int) -> None:
+    """Take the protection off the pages in [start, end), which stay registered: they count as written. Raises OSError: ENOENT if part of it is not
+    registered, EAGAIN if the map is being changed."""
+    fcntl.ioctl(fd, UFFDIO_WRITEPROTECT, UffdioWriteprotect(UffdioRange(start, end - start), UFFDIO_WRITEPROTECT_MODE_DONTWAKE))
 
 
 def unregister(fd: int, start: int, end: int) -> None:
