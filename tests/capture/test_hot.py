@@ -119,3 +119,12 @@ def test_never_more_than_64_mib_are_left() -> None:
     left = observed(Hot(), *[mib(0, 400)] * 5)
     assert int((left[:, 1] - left[:, 0]).sum()) == 64 * MIB
     assert len(observed(Hot(), *[mib(0, 800)] * 5)) == 0, "it takes too long to find out"
+
+
+def test_no_huge_page_is_left_in_part() -> None:
+    """Where the memory does not begin with one."""
+    written = mib(0, 400) + np.uint64(5 * MIB // 4)
+    left = observed(Hot(), *[written] * 5)
+    assert 60 * MIB < int((left[:, 1] - left[:, 0]).sum()) <= 64 * MIB
+    assert all(low % (2 * MIB) == 0 for low in left[1:, 0].tolist())
+    assert all(high % (2 * MIB) == 0 for high in left[:, 1].tolist())

@@ -88,5 +88,16 @@ def test_what_is_not_used_from_turn_to_turn_is_given_back() -> None:
     assert kept == [0, 1, 0, 0, 1, 1, 0, 0]
 
 
+def test_nothing_is_kept_where_turns_are_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vcsimg.memory.room._SELDOM", -1.0)
+    room = Room()
+    kept = room.rows(2 * MIB)
+    room.rows(2 * MIB)
+    assert block_count(room) == 2
+    room.turn()
+    assert block_count(room) == 1, "what is in use stays"
+    kept[:] = 1
+
+
 def block_count(room: Room) -> int:
     return len(room._blocks)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vcsimg.capture.pages import NO_RANGES, Ranges, page_numbers, ranges_of_pages
+from vcsimg.capture.pages import Ranges, page_numbers, ranges_of_pages
 from vcsimg.image.units import PAGE_SHIFT
 
 _GRANULE_SHIFT = 6
@@ -50,6 +50,7 @@ class Hot:
     def left(self) -> Ranges:
         """Ranges that may be left unprotected until the next capture."""
         wanted = (self._times >= _TIMES) & ((self._granules >> _TURN_SHIFT) % _TURNS != self._turn)
-        if not wanted.any():
-            return NO_RANGES
-        return ranges_of_pages(self._granules[wanted][:_MOST]) << np.uint64(_GRANULE_SHIFT)
+        granules = self._granules[wanted]
+        if len(granules) > _MOST:
+            granules = granules[granules >> _TURN_SHIFT < granules[_MOST] >> _TURN_SHIFT]
+        return ranges_of_pages(granules) << np.uint64(_GRANULE_SHIFT)

@@ -7,6 +7,7 @@ that nobody refers to any more is kept, for those that are asked for next.
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from vcsimg.image.units import PAGE_SIZE
 _LEAST = 1 << 20
 """Bytes; for less, malloc(3) keeps what is free itself."""
 _MOST = 128 << 20
+_SELDOM = 20.0
+"""Seconds; to clear new memory that seldom costs next to nothing."""
 
 
 @dataclass(eq=False)
@@ -47,6 +50,7 @@ class Room:
         self._most = most
         self._blocks: list[_Block] = []
         self._lock = threading.Lock()
+        self._turned = time.monotonic()
 
     def rows(self, count: int) -> npt.NDArray[np.uint8]:
         """An array (count, PAGE_SIZE) that holds anything, as numpy.empty() gives. Its memory is used again when no array refers to it."""
@@ -72,8 +76,11 @@ class Room:
             return block.lend(count)
 
     def turn(self) -> None:
-        """Give back what was not used since the last turn."""
+        """Give back what was not used since the last turn; everything, when that is long ago."""
+        now = time.monotonic()
+        seldom = now - self._turned > _SELDOM
+        self._turned = now
         with self._lock:
-            self._blocks = [block for block in self._blocks if block.used]
+            self._blocks = [block for block in self._blocks if block.used and not (seldom and block.is_free)]
             for block in self._blocks:
                 block.used = not block.is_free
