@@ -18,6 +18,7 @@ from vcsimg.capture.session import Session
 from vcsimg.capture.shadow import Shadow
 from vcsimg.errors import DiskFull, ProcessError
 from vcsimg.image.pages import PieceChange
+from vcsimg.memory import Room
 from vcsimg.recording import Recorder
 from vcsimg.store import Draft, Repository
 from vcsimg.store.packseries import PackSeries
@@ -184,7 +185,7 @@ def test_what_is_written_behind_is_there_at_the_end(tmp_path: Path, target: Targ
     """Also when more was given than may wait."""
     with Session(target.pid, Options(scratch=tmp_path), lambda _: pytest.fail("there is no capture to load")) as session:
         parts = {part.pid: {change.number: change for change in part.changes} for part in session.draft()}
-    shadow = Shadow(tmp_path)
+    shadow = Shadow(tmp_path, Room())
     with WriteBehind(shadow) as behind:
         for change in parts[target.pid].values():
             behind.write(change)

@@ -16,7 +16,7 @@ from vcsimg.capture.pages import NO_RANGES, Ranges, ranges_of, ranges_of_pages
 from vcsimg.capture.shadow import Shadow
 from vcsimg.image.pages import any_content
 from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE
-from vcsimg.memory import AutoMemory
+from vcsimg.memory import AutoMemory, Room
 
 PAGES = 3 * PAGES_PER_PIECE
 
@@ -32,7 +32,7 @@ def content() -> Rows:
 
 @pytest.fixture
 def shadow(tmp_path: Path) -> Iterator[Shadow]:
-    made = Shadow(tmp_path)
+    made = Shadow(tmp_path, Room())
     yield made
     made.close()
 

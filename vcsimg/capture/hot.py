@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vcsimg.capture.pages import Ranges, page_numbers, ranges_of_pages
+from vcsimg.capture.pages import Ranges, page_numbers, ranges_of_pages, size_of
 from vcsimg.image.units import PAGE_SHIFT
 
 _GRANULE_SHIFT = 6
@@ -38,7 +38,7 @@ class Hot:
     def observe(self, written: Ranges) -> None:
         """What the first look of a capture found: ranges, ascending, that were written since the last one, or were left."""
         granules = np.zeros(0, np.int64)
-        if int((written[:, 1] - written[:, 0]).sum()) >> PAGE_SHIFT + _GRANULE_SHIFT <= _MUCH * _MOST:
+        if size_of(written) >> PAGE_SHIFT + _GRANULE_SHIFT <= _MUCH * _MOST:
             granules, pages = np.unique(page_numbers(written) >> _GRANULE_SHIFT, return_counts=True)
             granules = granules[pages >= _MOSTLY]
         before = np.isin(granules, self._granules, assume_unique=True)

@@ -98,6 +98,11 @@ def clusters(ranges: Ranges) -> Ranges:
     return np.column_stack((ranges[np.concatenate(([0], cut)), 0], ranges[np.concatenate((cut - 1, [len(ranges) - 1])), 1]))
 
 
+def size_of(ranges: Ranges) -> int:
+    """Bytes in the ranges."""
+    return int((ranges[:, 1] - ranges[:, 0]).sum())
+
+
 def page_numbers(ranges: Ranges) -> PageNumbers:
     """Numbers of all pages in the ranges."""
     if len(ranges) <= _FEW and (pairs := ranges.tolist()) and sum(high - low for low, high in pairs) <= _FEW << PAGE_SHIFT:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vcsimg.capture.hot import Hot
 from vcsimg.capture.pages import NO_RANGES, Ranges, clusters, intersect, join, populated, ranges_of, subtract
 from vcsimg.image.region import RegionMap
 from vcsimg.kernel import pagemap, userfaultfd
@@ -50,6 +51,7 @@ class WriteProtection:
 
     def __init__(self, uffd: int) -> None:
         self._uffd = uffd
+        self.hot = Hot()
         self._armed: Ranges = NO_RANGES
         self._eligible: Ranges = NO_RANGES
         self._clusters: list[list[int]] = []  # of `_eligible`
@@ -77,10 +79,10 @@ class WriteProtection:
         if len(ranges):
             self._set(subtract(self._armed, ranges))
 
-    def leave(self, ranges: Ranges) -> None:
-        """Take the protection off pages of tracked ranges, while the process runs: they are in written() next time. Where the process has changed its
-        map, or is about to, they stay protected."""
-        for start, end in intersect(ranges, self._armed).tolist():
+    def leave_hot(self, eligible: Ranges) -> None:
+        """Take the protection off what is hot, tracked, and in `eligible`, while the process runs: it is in written() next time. Where the process has
+        changed its map, or is about to, it stays protected."""
+        for start, end in intersect(intersect(self.hot.left(), eligible), self._armed).tolist():
             with suppress(OSError):
                 userfaultfd.unprotect(self._uffd, start, end)
 

@@ -28,8 +28,8 @@ class Shadow:
     """Pieces by number. A piece is known once it was written; an unknown one may be anything. `room`: where what is read goes, and what is to be
     compared with it."""
 
-    def __init__(self, folder: Path, room: Room | None = None) -> None:
-        self.room = room or Room()
+    def __init__(self, folder: Path, room: Room) -> None:
+        self.room = room
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         self._folder = folder
         self._slots: dict[int, int] = {}

@@ -21,7 +21,6 @@ from vcsimg.capture.content import OwnPages, shared_data
 from vcsimg.capture.early import EarlyLook
 from vcsimg.capture.files import FileTable
 from vcsimg.capture.harvest import Harvest
-from vcsimg.capture.hot import Hot
 from vcsimg.capture.map_reader import MapReader
 from vcsimg.capture.pages import (
     NO_RANGES,
@@ -36,6 +35,7 @@ from vcsimg.capture.pages import (
     populated,
     ranges_of,
     ranges_of_pages,
+    size_of,
     subtract,
 )
 from vcsimg.capture.protection import WriteProtection
@@ -120,7 +120,6 @@ class ProcessCapture:
         self._constant: list[tuple[int, int]] | None = None
         self._foreseen: tuple[Ranges, _Beside] | None = None
         self._tracker: WriteProtection | None = None
-        self._hot = Hot()
         self._early: EarlyLook | None = None
         self._address_space = b""
         self._harvest = Harvest(self._shadow, complete=False)
@@ -214,7 +213,7 @@ class ProcessCapture:
         with _opened(self._tid, "pagemap") as pagemap_fd, AutoMemory(self._tid) as memory:
             self._collect(pagemap_fd)
             fresh = join([self._tracker.arm(pagemap_fd, self._map.eligible[file], file=file) for file in (False, True)])
-            yield Drafted(self.pid, self._map.plan.regions, self._drafted(memory, fresh), _size(fresh))
+            yield Drafted(self.pid, self._map.plan.regions, self._drafted(memory, fresh), size_of(fresh))
 
     def _drafted(self, memory: AutoMemory, ranges: Ranges) -> Iterator[PieceChange]:
         with WriteBehind(self._shadow) as behind:
@@ -239,7 +238,7 @@ class ProcessCapture:
         self._own_before = self._shadow.own_pages(self._map.eligible[True])
         self._constant = self._unchanging()
         self._foreseen = self._tracked, self._beside()
-        if self._tracker is not None and _size(self._tracked) >= _MUCH and EarlyLook.possible():
+        if self._tracker is not None and size_of(self._tracked) >= _MUCH and EarlyLook.possible():
             with suppress(OSError):  # no more threads or descriptors
                 self._early = EarlyLook(self._tracker, self._map.all_eligible)
         self._state.rehearse()
@@ -263,9 +262,9 @@ class ProcessCapture:
         while True:
             before = self._tracked
             written = self._collect(pagemap_fd)
-            if not self._precopied:
-                self._hot.observe(intersect(written, self._map.eligible[False]))
-            if stop is not None and self._is_worth_a_stop(_size(populated(pagemap_fd, self._unregistered, file=False))):
+            if not self._precopied:  # all that was written since the last capture
+                tracker.hot.observe(intersect(written, self._map.eligible[False]))
+            if stop is not None and self._is_worth_a_stop(size_of(populated(pagemap_fd, self._unregistered, file=False))):
                 with stop() as held:
                     self._register(tracker, held)
                 self._look()
@@ -273,7 +272,7 @@ class ProcessCapture:
             fresh = [tracker.arm(pagemap_fd, self._map.eligible[file], file=file) for file in (False, True)]
             self._freshly_armed |= any(map(len, fresh)) or (self._precopied and before is not self._tracked)
             self._dirty = join([written, *fresh])
-            last, size = size, _size(self._dirty)
+            last, size = size, size_of(self._dirty)
             if size > left and not self._precopied and not self._shadow.is_empty:
                 left = max(left, min(_PRECOPY_MOST, procfs.available_memory() // _PRECOPY_SHARE))
             if size > min(left, last // 2):
@@ -301,7 +300,6 @@ class ProcessCapture:
             self._watched = True
             return
         self._tracker = WriteProtection(uffd)
-        self._hot = Hot()
         self._address_space = procfs.auxv(self._tid)
         self._unregistered = self._map.all_eligible
         self._register(self._tracker, held)
@@ -341,10 +339,10 @@ class ProcessCapture:
         beside = foreseen[1]
         dirty = join([written, beside.dropped, intersect(self._dirty, self._tracked)])
         rest = {False: populated(held.pagemap, beside.untracked, file=False, spans=beside.spans), True: beside.own}
-        size = _size(dirty) + _size(rest[False]) + _size(rest[True])
+        size = size_of(dirty) + size_of(rest[False]) + size_of(rest[True])
         self._child = self._freeze(held, engine, size)
         shared = self._shared()
-        size += _size(shared)
+        size += size_of(shared)
         with _memory(held, size) as memory:
             if self._child is not None:
                 left = self._left_out(held, self._child)
@@ -363,7 +361,7 @@ class ProcessCapture:
     def finish(self, parent: int) -> tuple[Process, dict[str, FileContent]]:
         """While it runs again. The changes of the process that is returned must be read before release()."""
         if self._tracker is not None:
-            self._tracker.leave(intersect(self._hot.left(), self._map.eligible[False]))
+            self._tracker.leave_hot(self._map.eligible[False])
         facts = self._state.finish()
         self.monotonic = facts.monotonic
         self._map.complete_flags(self._tid)
@@ -547,11 +545,6 @@ def _uses_userfaultfd(pid: int) -> bool:
 def _memory(held: HeldProcess, size: int) -> AutoMemory | ProcMemory:
     """The way to read so many bytes in all. For few, the one that is made ready the quickest."""
     return AutoMemory(held) if size > _FEW else ProcMemory(held.pid, held.memory)
-
-
-def _size(ranges: Ranges) -> int:
-    """Bytes in the ranges."""
-    return int((ranges[:, 1] - ranges[:, 0]).sum())
 
 
 def _reached(regions: Ranges, ranges: Ranges) -> Flags:
