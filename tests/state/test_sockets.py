@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -118,3 +119,21 @@ def test_connections_to_other_hosts_are_put_into_repair_mode_only_when_the_proce
         process.stdin.write(b"\n")
     found = [item.fd for item in every(state, Tcp)]
     assert (client in found) == (leaving and os.geteuid() == 0)
+
+
+def test_many_sockets_with_few_descriptors_of_ours() -> None:
+    """Each is read all the same, with what waits in it."""
+    program = "import socket\nkept=[socket.socketpair() for _ in range(150)]\nfor one,_ in kept: one.send(b'waits')\nprint(flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as target:
+        assert target.stdout is not None
+        assert target.stdout.readline()
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, before[1]))
+        try:
+            state = read_state(target.pid)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            target.kill()
+    assert unsaved(state) == {}
+    assert len(every(state, Socket)) == 300
+    assert [item.data for item in every(state, Message)] == [b"waits"] * 150

@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -30,6 +31,7 @@ _SO_DETACH_FILTER = 27
 _NETLINK_LIST_MEMBERSHIPS = 9
 _SCM_MAX_FD = 253
 _SIOCATMARK = 0x8905
+_KIND = (socket.SO_DOMAIN, socket.SO_TYPE, socket.SO_PROTOCOL)
 _ROOM_FOR_ALL = 8 << 20
 _CHUNK = 1 << 17
 _BPF_INSTRUCTION = 8
@@ -129,7 +131,7 @@ _NETLINK = tuple(
 class OptionValues:
     """The values of all options of one kind of socket, read at once and put into words later: a server has thousands of sockets."""
 
-    def __init__(self, plan: _OptionPlan, failed: tuple[int, ...], lengths: bytes, values: bytes) -> None:
+    def __init__(self, plan: OptionPlan, failed: bytes, lengths: bytes, values: bytes) -> None:
         self._plan = plan
         self._failed = failed
         self._lengths = lengths
@@ -142,8 +144,8 @@ class OptionValues:
 
     def __iter__(self) -> Iterator[tuple[str, int | bytes]]:
         """(name, value) of those that the socket and the kernel have."""
-        for (which, at), failed, (length,) in zip(
-            self._plan.places, self._failed, struct.iter_unpack("<I", self._lengths), strict=True
+        for (which, at), (failed,), (length,) in zip(
+            self._plan.places, struct.iter_unpack("<q", self._failed), struct.iter_unpack("<I", self._lengths), strict=True
         ):
             if failed:
                 continue
@@ -154,41 +156,39 @@ class OptionValues:
                 yield which.name, int.from_bytes(value, "little", signed=True) if length == 4 else value[0]
 
 
-class _OptionPlan:
-    """Where the values of some options go to."""
+class OptionPlan:
+    """Where the values of the options of one kind of socket go to."""
 
-    def __init__(self, kind: tuple[int, int], options: Sequence[Option]) -> None:
+    def __init__(self, kind: tuple[int, int]) -> None:
+        options = options_of(*kind)
+        sizes = np.array([abs(which.size) or 4 for which in options], np.uint32)
+        places = np.cumsum(sizes) - sizes
         self.kind = kind
-        self.places: list[tuple[Option, int]] = []
-        sizes = [abs(which.size) or 4 for which in options]
-        self._whole = struct.pack(f"<{len(options)}I", *sizes)
-        self._lengths = ctypes.create_string_buffer(self._whole, len(self._whole))
-        self._values = ctypes.create_string_buffer(sum(sizes))
-        length_at, value_at = ctypes.addressof(self._lengths), ctypes.addressof(self._values)
+        self.places: list[tuple[Option, int]] = list(zip(options, places.tolist(), strict=True))
+        self._sizes = sizes
+        self._places = places
         self._calls = np.zeros((len(options), 7), np.uint64)
-        position = 0
-        for index, (which, size) in enumerate(zip(options, sizes, strict=True)):
-            self.places.append((which, position))
-            self._calls[index, :6] = NR["getsockopt"], 0, which.level, which.number, value_at + position, length_at + 4 * index
-            position += size
+        self._calls[:, 0] = NR["getsockopt"]
+        self._calls[:, 2] = [which.level for which in options]
+        self._calls[:, 3] = [which.number for which in options]
 
-    def read(self, fd: int) -> OptionValues:
-        """The values for one socket."""
-        self._lengths.raw = self._whole
-        self._calls[:, 1] = fd
-        return OptionValues(self, tuple(call_in_a_row(self._calls).tolist()), self._lengths.raw, self._values.raw)
+    def read(self, fds: Sequence[int]) -> Iterator[OptionValues]:
+        """The values for each of some sockets of this kind."""
+        lengths = np.tile(self._sizes, (len(fds), 1))
+        values = np.zeros((len(fds), int(self._sizes.sum())), np.uint8)
+        calls = np.tile(self._calls, (len(fds), 1, 1))
+        calls[:, :, 1] = np.array(fds, np.uint64)[:, None]
+        calls[:, :, 4] = values.ctypes.data + np.arange(len(fds))[:, None] * values.shape[1] + self._places
+        calls[:, :, 5] = lengths.ctypes.data + np.arange(lengths.size).reshape(lengths.shape) * lengths.itemsize
+        failed = call_in_a_row(calls.reshape(-1, 7)).reshape(lengths.shape)
+        for row, length, value in zip(failed, lengths, values, strict=True):
+            yield OptionValues(self, row.tobytes(), length.tobytes(), value.tobytes())
 
 
-_plans: dict[tuple[int, int], _OptionPlan] = {}
-
-
-def read_options(handle: Handle) -> OptionValues:
-    """All options of a socket."""
-    kind = handle.family, handle.protocol
-    plan = _plans.get(kind)
-    if plan is None:
-        plan = _plans[kind] = _OptionPlan(kind, options_of(*kind))
-    return plan.read(handle.fd)
+@cache
+def plan_of(family: int, protocol: int) -> OptionPlan:
+    """All options of a kind of socket."""
+    return OptionPlan((family, protocol))
 
 
 def options_of(family: int, protocol: int) -> tuple[Option, ...]:
@@ -213,12 +213,13 @@ class Handle:
     Python's own class is not used: when the program has a default timeout, it makes the socket non-blocking, for all who share it.
     """
 
-    def __init__(self, fd: int) -> None:
-        """Raises OSError when it is no socket."""
+    def __init__(self, fd: int, kind: tuple[int, int, int] | None = None) -> None:
+        """`kind`: its family, type and protocol, if known. Raises OSError when it is no socket."""
         self.fd = fd
-        self.family = self.number(_SOL_SOCKET, socket.SO_DOMAIN)
-        self.type = self.number(_SOL_SOCKET, socket.SO_TYPE)
-        self.protocol = self.number(_SOL_SOCKET, socket.SO_PROTOCOL)
+        self.family, self.type, self.protocol = kind if kind is not None else map(self._kind, _KIND)
+
+    def _kind(self, number: int) -> int:
+        return self.number(_SOL_SOCKET, number)
 
     def fileno(self) -> int:
         """The descriptor."""
@@ -259,11 +260,6 @@ class Handle:
         buffer = ctypes.create_string_buffer(size)
         count = call(NR["recvfrom"], self.fd, ctypes.addressof(buffer), size, flags | socket.MSG_PEEK | socket.MSG_DONTWAIT)
         return buffer.raw[:count]
-
-
-def local_address(fd: int) -> bytes:
-    """struct sockaddr, as long as the kernel says that it is. Raises OSError."""
-    return _ask_address(_libc.getsockname, fd)
 
 
 def peer_address(fd: int) -> bytes | None:
@@ -378,30 +374,32 @@ _PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT | _MSG_CMSG_CLOEXEC
 _SCM_PIDFD = 4
 _CONTROL_SIZE = socket.CMSG_SPACE(_SCM_MAX_FD * 4) + 4096
 _CMSG_HEADER = struct.Struct("<Qii")
+_chunk = ctypes.create_string_buffer(_CHUNK)
+_control = ctypes.create_string_buffer(_CONTROL_SIZE)
 
 
 def peek(fd: int) -> Waiting:
     """The next message, or stretch of a stream, from SO_PEEK_OFF on; it stays in the socket. Raises OSError; EAGAIN: no more."""
-    room = _CHUNK
+    room, data = _CHUNK, _chunk
     while True:
-        data = ctypes.create_string_buffer(room)
-        control = ctypes.create_string_buffer(_CONTROL_SIZE)
         name = ctypes.create_string_buffer(_ADDRESS_SIZE)
         vector = _IoVector(ctypes.addressof(data), room)
         header = _MessageHeader(
-            ctypes.addressof(name), _ADDRESS_SIZE, ctypes.pointer(vector), 1, ctypes.addressof(control), _CONTROL_SIZE, 0
+            ctypes.addressof(name), _ADDRESS_SIZE, ctypes.pointer(vector), 1, ctypes.addressof(_control), _CONTROL_SIZE, 0
         )
         size = _libc.recvmsg(fd, ctypes.byref(header), _PEEK)
         if size < 0:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error))
-        fds = list(_passed(control.raw[: header.controllen]))
+        control = ctypes.string_at(_control, header.controllen)
+        fds = list(_passed(control))
         if not header.flags & socket.MSG_TRUNC:
-            sender = _credentials(control.raw[: header.controllen])
+            sender = _credentials(control)
             return Waiting(ctypes.string_at(data, size), name.raw[: header.namelen] or None, fds, sender)
         for passed in fds:
             os.close(passed)
         room *= 4
+        data = ctypes.create_string_buffer(room)
 
 
 def _passed(control: bytes) -> Iterator[int]:
@@ -432,14 +430,6 @@ def _credentials(control: bytes) -> tuple[int, ...] | None:
             return struct.unpack_from("<3i", control, position + _CMSG_HEADER.size)
         position += (length + 7) & -8
     return None
-
-
-def peer_pid(handle: Handle) -> int | None:
-    """SO_PEERCRED of unix(7); None when nobody is at the other end."""
-    try:
-        return int.from_bytes(handle.octets(_SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little") or None
-    except OSError:
-        return None
 
 
 def peek_with_urgent(handle: Handle) -> list[Waiting]:

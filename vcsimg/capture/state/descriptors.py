@@ -7,11 +7,13 @@ hold one, its last close by the process would not reach the other side.
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cmp_to_key
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vcsimg.capture.state.moment import Moment
 from vcsimg.capture.state.network import Network
@@ -27,6 +29,9 @@ O_ACCMODE = 3
 
 _ANONYMOUS = "anon_inode:"
 _MEMORY_FILE = "/memfd:"
+_AT_ONCE = 256
+_SHARE = 4
+"""Descriptors of ours that are open at once, and what part they may be of all that there may be."""
 
 
 @dataclass(slots=True)
@@ -107,6 +112,14 @@ class Probe(Protocol):
         """Write what it has read of this descriptor; called for each one that it wanted and could read."""
 
 
+@runtime_checkable
+class Gatherer(Probe, Protocol):
+    """A probe that asks many descriptors in one step."""
+
+    def read_together(self, descriptors: Sequence[tuple[Descriptor, int]], table: Table) -> None:
+        """While the process is stopped, before read() of each of these: descriptors, with those of ours."""
+
+
 Description = Callable[[Descriptor, Report], None]
 """Puts into words what fdinfo says of a descriptor of one kind; does nothing for the others."""
 
@@ -116,6 +129,7 @@ class DescriptorsReader:
 
     def __init__(self, probes: Sequence[Probe], descriptions: Sequence[Description]) -> None:
         self._probes = probes
+        self._gatherers = [probe for probe in probes if isinstance(probe, Gatherer)]
         self._descriptions = descriptions
 
     def read(self, moment: Moment) -> None:
@@ -125,9 +139,12 @@ class DescriptorsReader:
         self._find_duplicates()
         self._probed: dict[int, list[Probe]] = {}
         self._unread: list[tuple[Descriptor, OSError]] = []
-        for descriptor in self._table.descriptors.values():
-            if descriptor.same == descriptor.fd and not descriptor.flags & O_PATH:
-                self._probe(moment, descriptor)
+        wanted = [(descriptor, self._wanted(descriptor)) for descriptor in self._table.descriptors.values()]
+        wanted = [(descriptor, probes) for descriptor, probes in wanted if probes]
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        at_once = _AT_ONCE if limit == resource.RLIM_INFINITY else max(1, min(_AT_ONCE, limit // _SHARE))
+        for first in range(0, len(wanted), at_once):
+            self._probe(moment.pidfd, wanted[first : first + at_once])
 
     @property
     def descriptors(self) -> Iterable[Descriptor]:
@@ -177,23 +194,38 @@ class DescriptorsReader:
     def _order(self, one: int, other: int) -> int:
         return kcmp.order(self._table.tid, self._table.tid, kcmp.FILE, one, other)
 
-    def _probe(self, moment: Moment, descriptor: Descriptor) -> None:
-        wanted = [probe for probe in self._probes if probe.wants(descriptor)]
-        if not wanted:
-            return
+    def _wanted(self, descriptor: Descriptor) -> list[Probe]:
+        """Who reads it."""
+        if descriptor.same != descriptor.fd or descriptor.flags & O_PATH:
+            return []
+        return [probe for probe in self._probes if probe.wants(descriptor)]
+
+    def _probe(self, process: int, wanted: Sequence[tuple[Descriptor, list[Probe]]]) -> None:
+        found = list(zip(wanted, pidfd.getfds(process, [descriptor.fd for descriptor, _ in wanted]), strict=True))
+        ours = [(descriptor, probes, own) for (descriptor, probes), own in found if not isinstance(own, OSError)]
+        failed = [(descriptor, error) for (descriptor, _), error in found if isinstance(error, OSError)]
+        too_many = len(wanted) > 1 and any(error.errno in (errno.EMFILE, errno.ENFILE) for _, error in failed)
         try:
-            own = pidfd.getfd(moment.pidfd, descriptor.fd)
-        except OSError as error:
-            self._unread.append((descriptor, error))
-            return
-        try:
-            for probe in wanted:
-                probe.read(descriptor, own, self._table)
-            self._probed[descriptor.fd] = wanted
-        except OSError as error:
-            self._unread.append((descriptor, error))
+            if not too_many:
+                self._unread += failed
+                for probe in self._gatherers:
+                    probe.read_together([(descriptor, own) for descriptor, probes, own in ours if probe in probes], self._table)
+                for descriptor, probes, own in ours:
+                    self._read(descriptor, probes, own)
         finally:
-            os.close(own)
+            for _, _, own in ours:
+                os.close(own)
+        if too_many:
+            for one in wanted:
+                self._probe(process, [one])
+
+    def _read(self, descriptor: Descriptor, probes: list[Probe], own: int) -> None:
+        try:
+            for probe in probes:
+                probe.read(descriptor, own, self._table)
+            self._probed[descriptor.fd] = probes
+        except OSError as error:
+            self._unread.append((descriptor, error))
 
     def finish(self, report: Report) -> None:
         """Write the sections."""

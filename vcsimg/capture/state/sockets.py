@@ -10,7 +10,7 @@ import select
 import socket
 import struct
 import termios
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 from vcsimg.capture.state.descriptors import Descriptor, Table, type_of
@@ -18,8 +18,9 @@ from vcsimg.capture.state.memory_files import content_of, read_all, seals_of
 from vcsimg.capture.state.report import Report
 from vcsimg.image.sections import sockets as items
 from vcsimg.image.snapshot import FileContent
-from vcsimg.kernel import inetdiag, kcmp, multicast, sockets, statx, tcp
+from vcsimg.kernel import inetdiag, kcmp, multicast, procfs, sockets, statx, tcp
 from vcsimg.kernel.sockdiag import UnixDiag, UnixSocket
+from vcsimg.kernel.sockets_together import Asked, ask
 
 _ESTABLISHED, _CLOSE, _LISTEN = 1, 7, 10
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
@@ -70,6 +71,9 @@ class SocketProbe:
         """`leaving`: the process ends with the capture, and its connections to other hosts are to go on elsewhere."""
         self._leaving = leaving
         self._found: dict[int, _Found] = {}
+        self._asked: dict[int, Asked | OSError] = {}
+        self._unix: dict[int, UnixSocket | OSError] = {}
+        self._leading: dict[tuple[bytes, int], bool] = {}
         self._diag: UnixDiag | None = None
         self._network = ""
         self._repair = True
@@ -83,22 +87,42 @@ class SocketProbe:
     def wants(self, descriptor: Descriptor) -> bool:
         return descriptor.type == "socket"
 
-    def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
-        handle = sockets.Handle(own)
+    def read_together(self, descriptors: Sequence[tuple[Descriptor, int]], table: Table) -> None:
         self._ended_udp.clear()
-        found = _Found(handle.family, handle.type, handle.protocol)
-        found.local = sockets.local_address(own)
-        found.peer = sockets.peer_address(own)
-        found.options = sockets.read_options(handle)
+        self._leading.clear()
+        self._asked = {
+            descriptor.fd: asked for (descriptor, _), asked in zip(descriptors, ask([own for _, own in descriptors]), strict=True)
+        }
+        inodes = [
+            descriptor.where.inode
+            for descriptor, _ in descriptors
+            if not isinstance(asked := self._asked[descriptor.fd], OSError) and asked.family == socket.AF_UNIX
+        ]
+        self._unix.clear()
+        if inodes:
+            try:
+                if self._diag is None or self._network != table.network.name:
+                    self._network = table.network.name
+                    self._diag = table.network.unix_diag()
+                self._unix = dict(zip(inodes, self._diag.ask_all(inodes, _all_sockets(table.tid)), strict=True))
+            except OSError as error:
+                self._unix = dict.fromkeys(inodes, error)
+
+    def read(self, descriptor: Descriptor, own: int, table: Table) -> None:
+        asked = self._asked.pop(descriptor.fd)
+        if isinstance(asked, OSError):
+            raise asked
+        handle = sockets.Handle(own, (asked.family, asked.kind, asked.protocol))
+        found = _Found(asked.family, asked.kind, asked.protocol, asked.local, asked.peer, asked.listening, asked.options)
         try:
-            found.filter = sockets.attached_filter(handle)
+            found.filter = sockets.attached_filter(handle) if asked.filtered else b""
             if found.filter == sockets.NOTHING_PASSES:
                 found.filter = b""  # ours: capture/farewell.py
         except OSError:
             found.troubles.append("its filter cannot be read")
-        found.listening = bool(handle.number(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
         if handle.family == socket.AF_UNIX:
-            self._read_unix(descriptor, handle, found, table)
+            found.peer_pid = asked.peer_pid
+            self._read_unix(self._unix[descriptor.where.inode], handle, found, table)
         if handle.family in _INTERNET and handle.type == socket.SOCK_STREAM and handle.protocol == socket.IPPROTO_TCP:
             self._read_tcp(descriptor.where.inode, handle, found)
         if handle.family == socket.AF_NETLINK:
@@ -106,24 +130,22 @@ class SocketProbe:
         if handle.family in _INTERNET and handle.type != socket.SOCK_STREAM:
             self._read_datagram(handle, found, table)
         if not found.listening:
-            self._read_queue(descriptor.fd, handle, found, table)
+            self._read_queue(descriptor.fd, asked.ready, handle, found, table)
         self._found[descriptor.fd] = found
 
-    def _read_unix(self, descriptor: Descriptor, handle: sockets.Handle, found: _Found, table: Table) -> None:
-        found.peer_pid = sockets.peer_pid(handle)
-        try:
-            if self._diag is None or self._network != table.network.name:
-                self._network = table.network.name
-                self._diag = table.network.unix_diag()
-            found.unix = self._diag.ask(descriptor.where.inode)
-        except OSError as error:
+    def _read_unix(self, known: UnixSocket | OSError, handle: sockets.Handle, found: _Found, table: Table) -> None:
+        if isinstance(known, OSError):
             # A socket that was made in one namespace and passed to another is not found here.
-            reason = "it belongs to another network namespace" if error.errno == errno.ENOENT else str(error.strerror)
+            reason = "it belongs to another network namespace" if known.errno == errno.ENOENT else str(known.strerror)
             found.troubles.append(f"its peer cannot be found: {reason}")
             return
-        if found.unix.bound is not None:
-            found.unlinked = not _leads_to(found.local, found.unix.bound[1], table.tid) or None
-        if found.unix.state == _ESTABLISHED and not found.unix.peer and found.unix.shutdown != _SHUT_DOWN:
+        found.unix = known
+        if known.bound is not None:
+            place = found.local, known.bound[1]
+            if place not in self._leading:  # all that one listener has accepted have its address
+                self._leading[place] = _leads_to(*place, table.tid)
+            found.unlinked = not self._leading[place] or None
+        if known.state == _ESTABLISHED and not known.peer and known.shutdown != _SHUT_DOWN:
             (found.unsent,) = struct.unpack("i", fcntl.ioctl(handle, termios.TIOCOUTQ, bytes(4)))
 
     def _read_datagram(self, handle: sockets.Handle, found: _Found, table: Table) -> None:
@@ -156,10 +178,7 @@ class SocketProbe:
             self._offsets.clear()
         return connection._replace(timestamp=self._offsets.setdefault(inode, connection.timestamp))
 
-    def _read_queue(self, carrier: int, handle: sockets.Handle, found: _Found, table: Table) -> None:
-        poll = select.poll()
-        poll.register(handle, select.POLLIN | select.POLLPRI | select.POLLRDHUP)
-        ready = next((events for _, events in poll.poll(0)), 0)
+    def _read_queue(self, carrier: int, ready: int, handle: sockets.Handle, found: _Found, table: Table) -> None:
         self._ended = bool(ready & select.POLLRDHUP)
         if self._ended and handle.family in _INTERNET and (found.tcp_state in _RECEIVING or handle.type == socket.SOCK_DGRAM):
             # No end of the data has come: it was shutdown(2).
@@ -299,6 +318,14 @@ class SocketProbe:
             found.troubles.append("sockets of this family have state that cannot be read")
         for trouble in found.troubles:
             report.unsaved(f"fd {fd}", trouble)
+
+
+def _all_sockets(tid: int) -> int:
+    """How many sockets there are in the network namespace of a thread; 0 if that cannot be known."""
+    try:
+        return int(procfs.read(tid, "net/sockstat").split(None, 3)[2])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _host(address: bytes) -> bytes:
