@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ import pytest
 from vcsimg.capture.harvest import Harvest
 from vcsimg.capture.pages import NO_RANGES, Ranges, ranges_of, ranges_of_pages
 from vcsimg.capture.shadow import Shadow
+from vcsimg.errors import DiskFull
 from vcsimg.image.pages import any_content
 from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE
+from vcsimg.kernel.calls import Calls, Results, call_in_a_row
 from vcsimg.memory import AutoMemory, Room
 
 PAGES = 3 * PAGES_PER_PIECE
@@ -115,7 +118,8 @@ def test_shadow_holds_what_was_written(shadow: Shadow, pages: list[int]) -> None
     shadow.write(7, indexes, rows, own)
     shadow.write_all([(3, indexes, rows[::-1], own), (9, indexes[:1], rows[:1], np.zeros(1, bool))])
     assert np.array_equal(shadow.read(7, indexes), np.where(own[:, None], rows, 0))
-    assert np.array_equal(shadow.read_all([(3, indexes), (9, indexes[:1])])[:-1], np.where(own[:, None], rows[::-1], 0))
+    assert np.array_equal(shadow.read(3, indexes), np.where(own[:, None], rows[::-1], 0))
+    assert not shadow.read(9, indexes[:1]).any()
     assert shadow.own(7).sum() == own.sum()
     assert not shadow.own(9).any()
     shadow.forget(7)
@@ -123,3 +127,60 @@ def test_shadow_holds_what_was_written(shadow: Shadow, pages: list[int]) -> None
     other = (indexes[-1:] + 1) % PAGES_PER_PIECE
     shadow.write(11, other, np.ones((1, PAGE_SIZE), np.uint8), np.ones(1, bool))
     assert not shadow.read(11, indexes[indexes != other]).any()  # in the place of piece 7
+
+
+def test_what_is_copied_again_and_again_is_compared_without_the_file(
+    shadow: Shadow, content: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written to it or read from it but what was not copied the last time, or is not copied again."""
+    content[:] = 1
+    _harvested(shadow, content, [np.arange(PAGES)], write=False)
+    moved: list[int] = []
+
+    def counted(calls: Calls) -> Results:
+        moved.append(int(calls[:, 3].sum()) // PAGE_SIZE)
+        return call_in_a_row(calls)
+
+    hot = np.arange(100, 2500)
+    _harvested(shadow, content, [hot], write=True)
+    monkeypatch.setattr("vcsimg.capture.shadow.call_in_a_row", counted)
+    for _ in range(3):
+        before = content.copy()
+        pages = np.delete(hot, [5, 900])
+        found, named = _harvested(shadow, content, [pages, pages[::7]], write=True)
+        assert np.array_equal(found[pages], content[pages])
+        assert sorted(named) == np.flatnonzero((content != before).any(axis=1)).tolist()
+        # The fixture itself looks at all that the shadow has before each capture: hot pages are not read for that either.
+        assert sum(moved) <= PAGES - len(pages) + 2
+        moved.clear()
+    assert np.array_equal(_known(shadow, content)[hot], content[hot])
+
+
+def test_pieces_that_are_forgotten_have_no_copies(shadow: Shadow, content: Rows) -> None:
+    content[:] = 1
+    _harvested(shadow, content, [np.arange(PAGES)], write=False)
+    _harvested(shadow, content, [np.arange(0, PAGES, 3)], write=True)
+    numbers = list(shadow.numbers())
+    for number in numbers:
+        shadow.forget(number)
+    one = np.zeros(1, np.uint16)
+    for number in numbers:
+        shadow.write(number, one, np.full((1, PAGE_SIZE), 7, np.uint8), np.ones(1, bool))
+        assert not shadow.read(number, np.arange(1, PAGES_PER_PIECE, dtype=np.uint16)).any()
+
+
+def test_copies_that_find_no_room_in_the_file_make_their_pieces_unknown(
+    shadow: Shadow, content: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content[:] = 1
+    _harvested(shadow, content, [np.arange(PAGES)], write=False)
+    _harvested(shadow, content, [np.arange(0, PAGES, 3)], write=True)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr("vcsimg.capture.shadow.call_in_a_row", lambda calls: np.full(len(calls), -errno.ENOSPC))
+    monkeypatch.setattr("os.pwrite", full)
+    with pytest.raises(DiskFull):
+        shadow.keep([])
+    assert shadow.is_empty

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcsimg.capture.behind import WriteBehind
+from vcsimg.capture.copies import Copies
 from vcsimg.capture.pages import (
     NO_RANGES,
     PageNumbers,
@@ -34,7 +35,7 @@ from vcsimg.capture.pages import (
     within,
 )
 from vcsimg.capture.shadow import Shadow
-from vcsimg.image.pages import Bytes2D, Flags, Indexes, PieceChange, any_content
+from vcsimg.image.pages import Bytes2D, Flags, Indexes, PieceChange, any_content, differ
 from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SHIFT, PIECE_SIZE
 from vcsimg.memory import Memory, read_pages
 
@@ -44,10 +45,21 @@ _HELD_MOST = 64 << 20
 _TOGETHER = 2048
 """Pages of pieces for which the shadow is read in one step."""
 
+_COPIES_LEAST = 256
+_COPIES_MOST = 16384
+"""Pages that were secured together, and are kept for the next capture."""
+
 _Item = TypeVar("_Item", bound=np.generic)
 
 Own = Callable[[PageNumbers, Bytes2D], Flags]
 """Tells which of some pages have own content: not zeros, or not what the mapped file has there."""
+
+
+class _Kept(NamedTuple):
+    """Some of the copies that may be kept for the next capture."""
+
+    copies: Copies
+    where: slice
 
 
 @dataclass
@@ -57,6 +69,7 @@ class Update:
     pages: list[Indexes] = field(default_factory=list)
     rows: list[Bytes2D] = field(default_factory=list)
     own: list[Flags] = field(default_factory=list)
+    kept: list[_Kept | None] = field(default_factory=list)
 
     def replace(self, pages: Indexes, rows: Bytes2D, own: Flags) -> None:
         """Add a part, which takes the place of what there is of the same pages."""
@@ -68,13 +81,15 @@ class Update:
                     self.rows[index][stays],
                     self.own[index][stays],
                 )
+                self.kept[index] = None
         self.add(pages, rows, own)
 
-    def add(self, pages: Indexes, rows: Bytes2D, own: Flags) -> None:
-        """Add a part with other pages than there are."""
+    def add(self, pages: Indexes, rows: Bytes2D, own: Flags, kept: _Kept | None = None) -> None:
+        """Add a part with other pages than there are. `kept`: the copies that its rows are of."""
         self.pages.append(pages)
         self.rows.append(rows)
         self.own.append(own)
+        self.kept.append(kept)
 
 
 class _Content(NamedTuple):
@@ -84,6 +99,7 @@ class _Content(NamedTuple):
     pages: Indexes
     rows: Bytes2D
     own: Flags
+    kept: _Kept | None = None
 
 
 class Harvest:
@@ -103,6 +119,7 @@ class Harvest:
         self._later_from: Memory | None = None
         self._owed: list[tuple[int, Indexes]] = []
         self._unwritten: list[PieceChange] = []
+        self._copies: list[Copies] = []
         self._held = 0
         self.bytes_read = 0
 
@@ -129,7 +146,7 @@ class Harvest:
                     pages, rows = pages[readable], rows[readable]
                 self._seen.setdefault(number, np.zeros(PAGES_PER_PIECE, bool))[pages] = True
                 if number in self._shadow and number not in self._spilled:
-                    changed = np.asarray((_words(rows) != _words(self._shadow.read(number, pages))).any(axis=1))
+                    changed = differ(rows, self._shadow.read(number, pages))
                     if file:
                         changed |= ~self._shadow.own(number)[pages]
                     if changed.any():
@@ -195,7 +212,7 @@ class Harvest:
                 update.replace(*pending[1:])
                 pending = next(later, None)
             if update.pages and number in self._shadow and number not in self._spilled and number not in vanishing:
-                for part in zip(update.pages, update.rows, update.own, strict=True):
+                for part in zip(update.pages, update.rows, update.own, update.kept, strict=True):
                     plain.append(_Content(number, *part))
                     plain_pages += len(part[0])
                 if plain_pages >= _TOGETHER:
@@ -217,17 +234,30 @@ class Harvest:
         """Changes of pieces that the shadow knows and that have only new content, each page once; what it knows of them is read in one step.
         Empties the list."""
         if parts:
-            old = self._shadow.read_all([(part.number, part.pages) for part in parts])
-            changes = []
-            end = 0
-            for part in parts:
-                start, end = end, end + len(part.pages)
-                changes.append(_compared(part, old[start:end], self._shadow.own(part.number)[part.pages]))
-            for _, found in itertools.groupby((change for change in changes if change is not None), lambda change: change.number):
-                change = _joined(list(found))
-                yield change
-                self._keep(change)
+            changed = [(part, change) for part, change in zip(parts, self._differences(parts), strict=True) if change is not None]
+            for _, found in itertools.groupby(changed, lambda pair: pair[0].number):
+                pairs = list(found)
+                yield _joined([change for _, change in pairs])
+                if rest := [change for part, change in pairs if part.kept is None]:
+                    self._keep(_joined(rest))
             parts.clear()
+
+    def _differences(self, parts: list[_Content]) -> list[PieceChange | None]:
+        """The changes from what the shadow holds of pieces that it knows; None where nothing has changed."""
+        changes: list[PieceChange | None] = []
+        for part in parts:
+            _clear(part)
+        found = self._shadow.differences([(part.number, part.pages, part.rows, part.own) for part in parts])
+        for (number, pages, rows, own, kept), (changed, old) in zip(parts, found, strict=True):
+            if kept is not None:
+                kept.copies.update(kept.where, changed)
+            if len(old):
+                had = self._shadow.own(number)[pages]
+                new = self._shadow.room.chosen(rows, changed)
+                changes.append(PieceChange(number, pages[changed], new, own[changed], old, had[changed]))
+            else:
+                changes.append(None)
+        return changes
 
     def _keep(self, change: PieceChange) -> None:
         """See to it that the shadow will hold what has changed."""
@@ -247,6 +277,8 @@ class Harvest:
         was read later. Nobody waits for that: the capture is stored already."""
         self._shadow.write_all([(change.number, change.pages, change.new, change.own) for change in self._unwritten])
         self._unwritten.clear()
+        self._shadow.keep(self._copies)
+        self._copies.clear()
         for number, pages in self._owed:
             assert self._later_from is not None
             rows, readable = read_pages(self._later_from, pages + np.int64(number * PAGES_PER_PIECE), self._shadow.room)
@@ -257,10 +289,17 @@ class Harvest:
 
     def _group(self, own: Own) -> None:
         _replace(self._rows)
-        for numbers, rows in self._rows:
+        left = _COPIES_MOST if not len(self._later) else 0
+        for numbers, rows in sorted(self._rows, key=lambda batch: -len(batch[0])):
             flags = own(numbers, rows)
+            copies = None
+            if _COPIES_LEAST <= len(numbers) <= left:
+                left -= len(numbers)
+                copies = Copies(numbers, rows, flags)
+                self._copies.append(copies)
             for number, where, pages in by_piece(numbers):
-                self._updates.setdefault(number, Update()).add(pages, rows[where], flags[where])
+                kept = _Kept(copies, where) if copies is not None else None
+                self._updates.setdefault(number, Update()).add(pages, rows[where], flags[where], kept)
         self._rows.clear()
 
     def _later_by_piece(self, own: Own) -> Iterator[tuple[int, Indexes, Bytes2D, Flags]]:
@@ -303,11 +342,12 @@ class Harvest:
                 np.concatenate((own, np.zeros(len(gone), bool))),
             )
         content = _Content(number, pages, new, own)
-        if not known and not self._complete:
-            return _compared(content, None, None)
         if known:
-            return _compared(content, shadow.read(number, pages), shadow.own(number)[pages])
-        return _from_nothing(content)
+            return self._differences([content])[0]
+        if self._complete:
+            return _from_nothing(content)
+        _clear(content)
+        return PieceChange(number, pages, new, own)
 
     def _gone(self, number: int, vanished: Ranges) -> Indexes:
         """Pages of a known piece that had own content, lie in vanished ranges, and were not found unchanged: those among them that are not named have
@@ -322,33 +362,19 @@ class Harvest:
         return np.flatnonzero(flags).astype(np.uint16)
 
 
-def _compared(content: _Content, old: Bytes2D | None, old_own: Flags | None) -> PieceChange | None:
-    """The change from what there was, (n, 4096) and (n,), if that is known; None where nothing has changed."""
-    number, pages, new, own = content
-    if not own.all():
-        new[~own] = 0
-    if old is None or old_own is None:
-        return PieceChange(number, pages, new, own)
-    changed = (_words(new) != _words(old)).any(axis=1) | (own != old_own)
-    if changed.all():
-        return PieceChange(number, pages, new, own, old, old_own) if len(pages) else None
-    if not changed.any():
-        return None
-    return PieceChange(number, pages[changed], new[changed], own[changed], old[changed], old_own[changed])
+def _clear(content: _Content) -> None:
+    """Make zeros of what is no own content."""
+    if not content.own.all():
+        content.rows[~content.own] = 0
 
 
 def _from_nothing(content: _Content) -> PieceChange | None:
     """The change where there was no content."""
-    number, pages, new, own = content
+    number, pages, new, own, _ = content
     if not own.all():
         pages, new, own = pages[own], new[own], own[own]
     # Zeros that nobody looks at take neither time nor memory: calloc(3).
     return PieceChange(number, pages, new, own, np.zeros(new.shape, np.uint8), np.zeros(len(pages), bool)) if len(pages) else None
-
-
-def _words(rows: Bytes2D) -> npt.NDArray[np.uint64]:
-    """The same bytes (n, 512), for operations that are quicker by words."""
-    return rows.view(np.uint64)
 
 
 def _joined(changes: list[PieceChange]) -> PieceChange:
@@ -388,9 +414,11 @@ def _replace(batches: list[tuple[PageNumbers, Bytes2D]]) -> None:
                 continue
             places = np.minimum(np.searchsorted(first, numbers), len(first) - 1)
             same = first[places] == numbers
-            if same.any():
+            if same.all():
+                kept[places] = rows
+            elif same.any():
                 kept[places[same]] = rows[same]
-                numbers, rows = numbers[~same], rows[~same]
+            numbers, rows = numbers[~same], rows[~same]
         batches[at] = numbers, rows
 
 

@@ -1,27 +1,35 @@
 """The last image's own pages, in a file without a name: the old content that deltas are made against.
 
 It lies in the page cache, not on our heap, and is gone with us, whatever ends us (O_TMPFILE). One slot of PIECE_SIZE
-a piece; which pages of a slot have own content is kept in memory, 2048 flags a piece.
+a piece; which pages of a slot have own content is kept in memory, 2048 flags a piece. What the last capture has copied is used where it is
+(`keep()`), and gets into the file only when a later one has no copy of it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from vcsimg.capture.pages import PageNumbers, Ranges, pieces_of, within
+from vcsimg.capture.copies import Copies
+from vcsimg.capture.pages import PageNumbers, Ranges, by_piece, pieces_of, within
 from vcsimg.errors import NO_ROOM, DiskFull
-from vcsimg.image.pages import Bytes2D, Flags, Indexes
+from vcsimg.image.pages import Bytes2D, Flags, Indexes, differ
 from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SIZE, WRITE_SIZE
 from vcsimg.kernel.calls import Calls, call_in_a_row
 from vcsimg.kernel.syscalls import NR
 from vcsimg.memory import Room
+
+_RUNS_LEAST = 64
+"""Pages for which it is looked whether their copies lie side by side."""
+_PAGES_A_RUN = 8
 
 
 class Shadow:
@@ -36,8 +44,10 @@ class Shadow:
         self._own: dict[int, Flags] = {}
         self._free: list[int] = []
         self._end = 0
+        self._copies: list[Copies] = []
 
     def close(self) -> None:
+        self._copies.clear()
         self._file.close()
 
     def __contains__(self, number: int) -> bool:
@@ -67,21 +77,90 @@ class Shadow:
 
     def read(self, number: int, pages: Indexes) -> Bytes2D:
         """Contents of pages of a known piece, (n, 4096); zeros where a page has none of its own."""
-        return self.read_all([(number, pages)])
+        return self._read([(number, pages)])[0]
 
-    def read_all(self, parts: Sequence[tuple[int, Indexes]]) -> Bytes2D:
-        """The same of many pieces in one step: parts (number, pages (n,)), result (sum of n, 4096)."""
-        own = np.concatenate([self._own[number][pages] for number, pages in parts])
-        rows = self.room.rows(len(own))
-        rows[~own] = 0
-        addresses = rows.ctypes.data + np.arange(len(own)) * PAGE_SIZE
-        calls = _calls("pread64", self._file.fileno(), addresses[own], self._offsets(parts)[own], PAGES_PER_PIECE)
+    def differences(self, parts: Sequence[tuple[int, Indexes, Bytes2D, Flags]]) -> list[tuple[Flags, Bytes2D]]:
+        """Pages (n,) of known pieces, compared with what is known of them: (number, pages, rows (n, 4096), which have own content (n,)), each. Gives
+        which of them (n,) are not as they were, and the rows (m, 4096) that were there in the place of these."""
+        found = self._in_copies(parts)
+        rest = [index for index in range(len(parts)) if index not in found]
+        for index, old in zip(rest, self._read([parts[index][:2] for index in rest]), strict=True):
+            number, pages, rows, own = parts[index]
+            changed = differ(rows, old) | (own != self._own[number][pages])
+            found[index] = changed, self.room.chosen(old, changed)
+        return [found[index] for index in range(len(parts))]
+
+    def _in_copies(self, parts: Sequence[tuple[int, Indexes, Bytes2D, Flags]]) -> dict[int, tuple[Flags, Bytes2D]]:
+        """The same of those parts of which there are copies, nearly all side by side, by their places among the parts: nothing is copied
+        to be compared."""
+        result: dict[int, tuple[Flags, Bytes2D]] = {}
+        if not self._copies:
+            return result
+        copies = self._copies[0]
+        for index, (number, pages, rows, own) in enumerate(parts):
+            if len(pages) < _RUNS_LEAST:
+                continue
+            places, here = copies.find(pages + np.int64(number * PAGES_PER_PIECE))
+            edges = np.flatnonzero((np.diff(places) != 1) | (here[1:] != here[:-1])) + 1
+            if len(edges) > len(pages) // _PAGES_A_RUN or np.count_nonzero(here) < len(pages) - len(pages) // _PAGES_A_RUN:
+                continue
+            changed = own != self._own[number][pages]
+            for low, high in pairwise((0, *edges.tolist(), len(pages))):
+                if here[low]:
+                    first = int(places[low])
+                    changed[low:high] |= differ(rows[low:high], copies.rows[first : first + high - low])
+            apart = ~here
+            others = self.read(number, pages[apart])
+            changed[apart] |= differ(rows[apart], others)
+            old = self.room.chosen(copies.rows, places[changed])
+            old[apart[changed]] = others[changed[apart]]
+            result[index] = changed, old
+        return result
+
+    def _read(self, parts: Sequence[tuple[int, Indexes]]) -> list[Bytes2D]:
+        """Rows (n, 4096) of pages (n,) of many known pieces, in one step: some from copies, the others from the file."""
+        if not parts:
+            return []
+        numbers = np.concatenate([pages + np.int64(number * PAGES_PER_PIECE) for number, pages in parts])
+        wanted = np.concatenate([self._own[number][pages] for number, pages in parts])
+        rows = self.room.rows(len(wanted))
+        rows[~wanted] = 0
+        for copies in self._copies:
+            places, here = copies.find(numbers)
+            here &= wanted
+            rows[here] = copies.rows[places[here]]
+            wanted &= ~here
+        addresses = rows.ctypes.data + np.arange(len(wanted)) * PAGE_SIZE
+        calls = _calls("pread64", self._file.fileno(), addresses[wanted], self._offsets(parts)[wanted], PAGES_PER_PIECE)
         results = call_in_a_row(calls)
         for _, fd, address, size, offset, *_ in calls[results != calls[:, 3].astype(np.int64)].tolist():
             # A signal came between.
             got = os.preadv(fd, [_memory(address, size)], offset)
             assert got == size
-        return rows
+        ends = itertools.accumulate(len(pages) for _, pages in parts)
+        return [rows[end - len(pages) : end] for end, (_, pages) in zip(ends, parts, strict=True)]
+
+    def keep(self, copies: Sequence[Copies]) -> None:
+        """Hold current copies, of known pieces, as they are; they must stay so. What was kept before and has no newer copy goes to the file. Raises
+        DiskFull; its pieces are then unknown."""
+        before, self._copies = self._copies, list(copies)
+        for new in copies:
+            numbers, own = new.numbers[new.current], new.own[new.current]
+            for number, some, pages in by_piece(numbers):
+                self._own[number][pages] = own[some]
+        for old in before:
+            left = old.current & old.unwritten
+            for new in copies:
+                places, here = new.find(old.numbers)
+                new.unwritten[places[here & left]] = True
+                left &= ~here
+            where = np.flatnonzero(left)
+            self.write_all(
+                [
+                    (number, pages, old.rows[where[some]], old.own[where[some]])
+                    for number, some, pages in by_piece(old.numbers[where])
+                ]
+            )
 
     def write(self, number: int, pages: Indexes, rows: Bytes2D, own: Flags) -> None:
         """Set pages (n,) of a piece to rows (n, 4096), of which `own` (n,) have own content. Makes an unknown piece known: its
@@ -91,13 +170,12 @@ class Shadow:
     def write_all(self, parts: Sequence[tuple[int, Indexes, Bytes2D, Flags]]) -> None:
         """The same of many pieces, each once, in one step. Raises DiskFull; all of them are then unknown."""
         known = {number: self._own.pop(number, None) for number, *_ in parts}
-        for number, _, _, own in parts:
-            if number not in self._slots and own.any():
-                self._slots[number] = self._free.pop() if self._free else self._end
-                self._end = max(self._end, self._slots[number] + 1)
-        parts = [(number, pages, np.ascontiguousarray(rows), own) for number, pages, rows, own in parts]
-        if parts:
+        self._drop([(number, None if known[number] is None else pages) for number, pages, *_ in parts])
+        try:
             self._put(parts)
+        except DiskFull:
+            self._drop([(number, None) for number, *_ in parts])
+            raise
         for number, pages, _, own in parts:
             flags = known[number]
             if flags is None:
@@ -106,6 +184,14 @@ class Shadow:
             self._own[number] = flags
 
     def _put(self, parts: Sequence[tuple[int, Indexes, Bytes2D, Flags]]) -> None:
+        """Write to the file what is own content. Raises DiskFull."""
+        if not parts:
+            return
+        for number, _, _, own in parts:
+            if number not in self._slots and own.any():
+                self._slots[number] = self._free.pop() if self._free else self._end
+                self._end = max(self._end, self._slots[number] + 1)
+        parts = [(number, pages, np.ascontiguousarray(rows), own) for number, pages, rows, own in parts]
         wanted = np.concatenate([own for *_, own in parts])
         addresses = np.concatenate([rows.ctypes.data + np.arange(len(rows)) * PAGE_SIZE for _, _, rows, _ in parts])
         offsets = self._offsets([(number, pages) for number, pages, _, _ in parts])
@@ -129,8 +215,19 @@ class Shadow:
             [self._slots.get(number, 0) * PIECE_SIZE + pages.astype(np.int64) * PAGE_SIZE for number, pages in parts]
         )
 
+    def _drop(self, parts: Sequence[tuple[int, Indexes | None]]) -> None:
+        """Use no copies of pages of pieces, or of whole pieces, any more."""
+        for copies in self._copies:
+            for number, pages in parts:
+                first = number * PAGES_PER_PIECE
+                if pages is None:
+                    copies.drop_between(first, first + PAGES_PER_PIECE)
+                else:
+                    copies.drop(pages + np.int64(first))
+
     def forget(self, number: int) -> None:
         """Make a piece unknown. Its slot is used again."""
+        self._drop([(number, None)])
         self._own.pop(number, None)
         slot = self._slots.pop(number, None)
         if slot is not None:

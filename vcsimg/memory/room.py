@@ -63,7 +63,7 @@ class Room:
             if fitting:
                 return min(fitting, key=lambda block: block.memory.nbytes).lend(count)
             # Room for somewhat more: what is written from capture to capture is not equally much.
-            new = 1 << (size - 1).bit_length()
+            new = min(size + (size >> 2), max(size, self._most))
             kept = sum(block.memory.nbytes for block in self._blocks)
             for block in free:
                 if kept + new > self._most:
@@ -74,6 +74,15 @@ class Room:
             block = _Block(np.empty(new, np.uint8))
             self._blocks.append(block)
             return block.lend(count)
+
+    def chosen(self, rows: npt.NDArray[np.uint8], which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+        """The rows (m, PAGE_SIZE) that flags (n,), or places (m,), choose of `rows` (n, PAGE_SIZE); these themselves, if they are all."""
+        if which.dtype == bool:
+            if which.all():
+                return rows
+            which = np.flatnonzero(which)
+        # The places are right: to look at them first, numpy would copy everything twice.
+        return np.take(rows, which, axis=0, out=self.rows(len(which)), mode="clip")
 
     def turn(self) -> None:
         """Give back what was not used since the last turn; everything, when that is long ago."""
