@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vcsimg.capture.pages import Ranges, page_numbers, ranges_of_pages, size_of
+from vcsimg.capture.pages import NO_RANGES, Ranges, page_numbers, ranges_of_pages, size_of
 from vcsimg.image.units import PAGE_SHIFT
 
 _GRANULE_SHIFT = 6
@@ -18,7 +18,8 @@ _MOSTLY = 48
 """Pages of a granule that must have been written."""
 _TIMES = 3
 _TURNS = 4
-"""Each granule is protected in one of so many turns."""
+_LONG, _LONG_TURNS = 16, 16
+"""Each granule is protected in one of so many turns; one that was written for long, in fewer."""
 _TURN_SHIFT = 3
 """Granules that have the same turn: those of 2 MiB, so that no huge page is cut in two."""
 _MOST = 256
@@ -45,12 +46,17 @@ class Hot:
         times = np.ones(len(granules), np.int64)
         times[before] += self._times[np.isin(self._granules, granules, assume_unique=True)]
         self._granules, self._times = granules, times
-        self._turn = (self._turn + 1) % _TURNS
+        self._turn = (self._turn + 1) % _LONG_TURNS
 
     def left(self) -> Ranges:
         """Ranges that may be left unprotected until the next capture."""
-        wanted = (self._times >= _TIMES) & ((self._granules >> _TURN_SHIFT) % _TURNS != self._turn)
-        granules = self._granules[wanted]
+        places = self._granules >> _TURN_SHIFT
+        _, first, same = np.unique(places, return_index=True, return_inverse=True)
+        if not len(first):
+            return NO_RANGES
+        times = np.minimum.reduceat(self._times, first)[same]
+        turns = np.where(times >= _LONG, _LONG_TURNS, _TURNS)
+        granules = self._granules[(self._times >= _TIMES) & ((places - self._turn) % turns != 0)]
         if len(granules) > _MOST:
             granules = granules[granules >> _TURN_SHIFT < granules[_MOST] >> _TURN_SHIFT]
         return ranges_of_pages(granules) << np.uint64(_GRANULE_SHIFT)

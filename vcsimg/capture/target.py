@@ -65,6 +65,8 @@ _DRAFT_LEAST = _PRECOPY_LEAST
 _FEW = 1 << 20
 """So many bytes written while others were copied are left to be copied in the stop."""
 
+_ROUND_LEAST = 8 << 20
+
 _MUCH = 128 << 20
 """Bytes that are tracked from which on the scan in the stop takes longer than telling somebody else to make it."""
 
@@ -282,7 +284,7 @@ class ProcessCapture:
             self.copied += size
             self._dirty = NO_RANGES
             self._precopied = True
-            if size <= _FEW:
+            if size <= _ROUND_LEAST:
                 break
 
     def _is_worth_a_stop(self, size: int) -> bool:
