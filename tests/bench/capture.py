@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import resource
 import shutil
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.bench.harness import print_table, write_json
 from vcsimg.capture import Options
@@ -26,6 +27,8 @@ from vcsimg.store import Repository
 
 MIB = 1 << 20
 _TURNS = 5
+_WARM_SECONDS = 5.0
+_Result = TypeVar("_Result")
 
 
 def build(folder: Path) -> Path:
@@ -186,9 +189,24 @@ def report(rows: list[dict[str, Any]]) -> None:
     )
 
 
-def redis(folder: Path, seconds: float = 4.0, *, apart: bool = False) -> dict[str, Any] | None:
+def captured_each_second(made: Recorder, work: Callable[[], _Result]) -> tuple[_Result, list[float]]:
+    """What some work gives, and the seconds of pause of the captures beside it: half a second after it began, and then every second."""
+    pauses = []
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(work)
+        for due in itertools.count(0.5):
+            wait([result], timeout=max(0.0, began + due - time.monotonic()))
+            if result.done():
+                return result.result(), pauses
+            pauses.append(made.capture().pause)
+    raise AssertionError
+
+
+def redis(folder: Path, seconds: float = 8.0, *, apart: bool = False) -> dict[str, Any] | None:
     """Throughput and latency of redis under redis-benchmark, without and with one capture a second, in turns: a machine that has neighbours is
-    not always equally fast. `apart`: server and client have one processor for the two of them, and vcsimg has the others."""
+    not always equally fast. A recording goes on for seconds before its turn counts: what its beginning takes, other rows tell. `apart`: server and
+    client have one processor for the two of them, and vcsimg has the others."""
     if shutil.which("redis-server") is None or shutil.which("redis-benchmark") is None:
         print("redis: skipped, redis-server is not installed")
         return None
@@ -217,17 +235,13 @@ def redis(folder: Path, seconds: float = 4.0, *, apart: bool = False) -> dict[st
             return float(found["rps"]), float(found["p99_latency_ms"])
 
         def recorded(count: int) -> tuple[float, float]:
-            results: list[tuple[float, float]] = []
+            """The same with one capture a second, by a recording that goes on for some seconds already."""
             with recorder(folder, server.pid) as made:
                 made.capture()
-                thread = threading.Thread(target=lambda: results.append(load(count)))
-                thread.start()
-                while thread.is_alive():
-                    began = time.monotonic()
-                    pauses.append(made.capture().pause)
-                    time.sleep(max(0.0, 1.0 - (time.monotonic() - began)))
-                thread.join()
-            return results[0]
+                captured_each_second(made, lambda: load(int(rate * _WARM_SECONDS)))
+                result, found = captured_each_second(made, lambda: load(count))
+            pauses.extend(found)
+            return result
 
         rate, _ = load(200_000)
         count = int(rate * seconds)
