@@ -102,11 +102,13 @@ def test_scattered_pages_are_not_left() -> None:
         assert len(hot.left()) == 0
 
 
-def test_everything_is_protected_in_one_of_four_turns() -> None:
+@pytest.mark.parametrize(("before", "turns"), [(3, 4), (20, 16)])
+def test_everything_is_protected_in_one_of_some_turns(before: int, turns: int) -> None:
+    """The longer it was written, the fewer."""
     hot = Hot()
-    observed(hot, mib(0, 32), mib(0, 32), mib(0, 32))
+    observed(hot, *[mib(0, 32)] * before)
     protected = np.zeros(32, np.int64)
-    for _ in range(4):
+    for _ in range(turns):
         hot.observe(mib(0, 32))
         flags = np.ones(32, np.int64)
         for low, high in ((hot.left().astype(np.int64) - START) // MIB).tolist():

@@ -2,7 +2,8 @@
 nothing new.
 
 What is left unprotected counts as written at the next look, whether it was or not: then it is copied and compared in vain, and never missed. So only
-what was written several times on end is left, a part of it is protected in each turn all the same, to see whether that is still so, and it is never much.
+what was written several times on end is left, and it is never much; a part of it is protected in each turn all the same, to see whether that is still
+so, a smaller part the longer it was.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _MOSTLY = 48
 _TIMES = 3
 _TURNS = 4
 _LONG, _LONG_TURNS = 16, 16
-"""Each granule is protected in one of so many turns; one that was written for long, in fewer."""
+"""Each granule is protected in one of so many turns; one that was written in so many captures, in one of more."""
 _TURN_SHIFT = 3
 """Granules that have the same turn: those of 2 MiB, so that no huge page is cut in two."""
 _MOST = 256

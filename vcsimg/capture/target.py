@@ -66,6 +66,8 @@ _FEW = 1 << 20
 """So many bytes written while others were copied are left to be copied in the stop."""
 
 _ROUND_LEAST = 8 << 20
+"""Bytes that a round must have copied for another to follow: what was written meanwhile costs the stop less than the process would be disturbed, whose
+pages are protected once more."""
 
 _MUCH = 128 << 20
 """Bytes that are tracked from which on the scan in the stop takes longer than telling somebody else to make it."""
