@@ -184,3 +184,14 @@ def test_copies_that_find_no_room_in_the_file_make_their_pieces_unknown(
     with pytest.raises(DiskFull):
         shadow.keep([])
     assert shadow.is_empty
+
+
+def test_where_captures_are_seldom_no_copies_are_kept(shadow: Shadow, content: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    content[:] = 1
+    _harvested(shadow, content, [np.arange(PAGES)], write=False)
+    _harvested(shadow, content, [np.arange(1000)], write=True)
+    assert shadow._copies
+    monkeypatch.setattr("vcsimg.memory.room._SELDOM", -1.0)
+    _harvested(shadow, content, [np.arange(500, 1500)], write=True)
+    assert not shadow._copies
+    assert np.array_equal(_known(shadow, content), content)

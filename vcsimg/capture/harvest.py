@@ -278,6 +278,8 @@ class Harvest:
         self._shadow.write_all([(change.number, change.pages, change.new, change.own) for change in self._unwritten])
         self._unwritten.clear()
         self._shadow.keep(self._copies)
+        if self._shadow.room.is_seldom_used:
+            self._shadow.keep(())  # megabytes, for what may be an hour
         self._copies.clear()
         for number, pages in self._owed:
             assert self._later_from is not None

@@ -84,11 +84,15 @@ class Room:
         # The places are right: to look at them first, numpy would copy everything twice.
         return np.take(rows, which, axis=0, out=self.rows(len(which)), mode="clip")
 
+    @property
+    def is_seldom_used(self) -> bool:
+        """Whether the last turn is long ago."""
+        return time.monotonic() - self._turned > _SELDOM
+
     def turn(self) -> None:
         """Give back what was not used since the last turn; everything, when that is long ago."""
-        now = time.monotonic()
-        seldom = now - self._turned > _SELDOM
-        self._turned = now
+        seldom = self.is_seldom_used
+        self._turned = time.monotonic()
         with self._lock:
             self._blocks = [block for block in self._blocks if block.used and not (seldom and block.is_free)]
             for block in self._blocks:
