@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -62,44 +61,19 @@ class _Kept(NamedTuple):
     where: slice
 
 
-@dataclass
-class Update:
-    """New content of pages of one piece, in parts, each ascending; no page is in two of them."""
-
-    pages: list[Indexes] = field(default_factory=list)
-    rows: list[Bytes2D] = field(default_factory=list)
-    own: list[Flags] = field(default_factory=list)
-    kept: list[_Kept | None] = field(default_factory=list)
-
-    def replace(self, pages: Indexes, rows: Bytes2D, own: Flags) -> None:
-        """Add a part, which takes the place of what there is of the same pages."""
-        for index, before in enumerate(self.pages):
-            stays = ~np.isin(before, pages, assume_unique=True)
-            if not stays.all():
-                self.pages[index], self.rows[index], self.own[index] = (
-                    before[stays],
-                    self.rows[index][stays],
-                    self.own[index][stays],
-                )
-                self.kept[index] = None
-        self.add(pages, rows, own)
-
-    def add(self, pages: Indexes, rows: Bytes2D, own: Flags, kept: _Kept | None = None) -> None:
-        """Add a part with other pages than there are. `kept`: the copies that its rows are of."""
-        self.pages.append(pages)
-        self.rows.append(rows)
-        self.own.append(own)
-        self.kept.append(kept)
-
-
 class _Content(NamedTuple):
-    """What pages (n,) of a piece hold now: rows (n, 4096), of which own (n,) are own content."""
+    """What pages (n,) of a piece, ascending, hold now: rows (n, 4096), of which own (n,) are own content. `kept`: the copies that they are of."""
 
     number: int
     pages: Indexes
     rows: Bytes2D
     own: Flags
     kept: _Kept | None = None
+
+    def without(self, pages: Indexes) -> _Content:
+        """That of other pages than these."""
+        stays = ~np.isin(self.pages, pages, assume_unique=True)
+        return self if stays.all() else _Content(self.number, self.pages[stays], self.rows[stays], self.own[stays])
 
 
 class Harvest:
@@ -111,7 +85,8 @@ class Harvest:
         self._shadow = shadow
         self._complete = complete
         self._behind = behind
-        self._updates: dict[int, Update] = {}
+        self._updates: dict[int, list[_Content]] = {}
+        """By piece; no page is in two parts."""
         self._rows: list[tuple[PageNumbers, Bytes2D]] = []
         self._spilled: set[int] = set()
         self._seen: dict[int, Flags] = {}
@@ -204,24 +179,23 @@ class Harvest:
         plain: list[_Content] = []
         plain_pages = 0
         for number in sorted(numbers.union(pieces_of(self._later).tolist())):
-            update = self._updates.pop(number, Update())
+            parts = self._updates.pop(number, [])
             postponed = False
-            if pending is not None and pending[0] == number:
-                postponed = self._behind is None and number not in self._shadow and not update.pages
-                # Last, so that it wins over what was copied before the stop.
-                update.replace(*pending[1:])
+            if pending is not None and pending.number == number:
+                postponed = self._behind is None and number not in self._shadow and not parts
+                # It wins over what was copied before the stop.
+                parts = [*(part.without(pending.pages) for part in parts), pending]
                 pending = next(later, None)
-            if update.pages and number in self._shadow and number not in self._spilled and number not in vanishing:
-                for part in zip(update.pages, update.rows, update.own, update.kept, strict=True):
-                    plain.append(_Content(number, *part))
-                    plain_pages += len(part[0])
+            if parts and number in self._shadow and number not in self._spilled and number not in vanishing:
+                plain += parts
+                plain_pages += sum(len(part.pages) for part in parts)
                 if plain_pages >= _TOGETHER:
                     yield from self._plain(plain)
                     plain_pages = 0
                 continue
             yield from self._plain(plain)
             plain_pages = 0
-            change = self._change(number, update, vanished if number in vanishing else NO_RANGES)
+            change = self._change(number, parts, vanished if number in vanishing else NO_RANGES)
             if change is not None:
                 yield change
                 if postponed:
@@ -301,10 +275,10 @@ class Harvest:
                 self._copies.append(copies)
             for number, where, pages in by_piece(numbers):
                 kept = _Kept(copies, where) if copies is not None else None
-                self._updates.setdefault(number, Update()).add(pages, rows[where], flags[where], kept)
+                self._updates.setdefault(number, []).append(_Content(number, pages, rows[where], flags[where], kept))
         self._rows.clear()
 
-    def _later_by_piece(self, own: Own) -> Iterator[tuple[int, Indexes, Bytes2D, Flags]]:
+    def _later_by_piece(self, own: Own) -> Iterator[_Content]:
         for numbers in batches(self._later):
             for number, where, pages in by_piece(numbers):
                 assert self._later_from is not None
@@ -312,16 +286,16 @@ class Harvest:
                 self.bytes_read += rows.nbytes
                 if not readable.all():
                     pages, rows = pages[readable], rows[readable]
-                yield number, pages, rows, own(numbers[where][readable], rows)
+                yield _Content(number, pages, rows, own(numbers[where][readable], rows))
 
-    def _change(self, number: int, update: Update, vanished: Ranges) -> PieceChange | None:
+    def _change(self, number: int, parts: list[_Content], vanished: Ranges) -> PieceChange | None:
         shadow = self._shadow
         known = number in shadow and number not in self._spilled
         new = np.zeros((0, PAGE_SIZE), np.uint8)
         pages: Indexes = np.zeros(0, np.uint16)
         own = np.zeros(0, bool)
-        if update.pages:
-            pages, new, own = _merged(update)
+        if parts:
+            pages, new, own = _merged(parts)
         if number in self._spilled:
             # Content that was written to the shadow while the process was stopped; it is the new one.
             spilled = np.flatnonzero(shadow.own(number)).astype(np.uint16)
@@ -424,11 +398,15 @@ def _replace(batches: list[tuple[PageNumbers, Bytes2D]]) -> None:
         batches[at] = numbers, rows
 
 
-def _merged(update: Update) -> tuple[Indexes, Bytes2D, Flags]:
-    """All of it, pages ascending."""
-    if len(update.pages) == 1:
-        return update.pages[0], update.rows[0], update.own[0]
-    return _sorted(np.concatenate(update.pages), np.concatenate(update.rows), np.concatenate(update.own))
+def _merged(parts: list[_Content]) -> tuple[Indexes, Bytes2D, Flags]:
+    """All of them, pages ascending."""
+    if len(parts) == 1:
+        return parts[0].pages, parts[0].rows, parts[0].own
+    return _sorted(
+        np.concatenate([part.pages for part in parts]),
+        np.concatenate([part.rows for part in parts]),
+        np.concatenate([part.own for part in parts]),
+    )
 
 
 def _sorted(pages: Indexes, rows: Bytes2D, own: Flags) -> tuple[Indexes, Bytes2D, Flags]:
