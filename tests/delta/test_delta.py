@@ -303,24 +303,6 @@ def test_pages_that_become_zeros_of_their_own_beside_noise() -> None:
     assert np.array_equal(codec.unpack(number, payload, 200, "test"), new)
 
 
-def test_lines_that_were_in_vain_are_tried_less_often_and_again() -> None:
-    """Content that never moves costs no trials; content that begins to is found after at most fifteen deltas, and in each one from then on."""
-    rng = np.random.default_rng(6)
-    habit = codec.Habit()
-    old = rng.integers(0, 256, (64, PAGE), np.uint8)
-    trials = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codec, "_moved", lambda *_: trials.append(1))
-        for _ in range(100):
-            new = rng.integers(0, 256, (64, PAGE), np.uint8)
-            codec.pack(old ^ new, old=old, habit=habit)
-    assert len(trials) in range(6, 12)
-    moved = np.roll(old, 5, axis=1)
-    numbers = [codec.pack(old ^ moved, old=old, habit=habit)[0] for _ in range(30)]
-    assert set(numbers[15:]) == {LINES}
-    assert codec.pack(old ^ moved, old=old)[0] == LINES
-
-
 @pytest.mark.parametrize("count", [32, 200])
 def test_new_noise_is_no_patch(count: int) -> None:
     rng = np.random.default_rng(4)

@@ -16,8 +16,6 @@ docs/store.md, "Codecs".
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
@@ -62,58 +60,23 @@ _LESS = 0.93
 _GROUPS = 8
 _GROUP = 2
 _PAGES_A_GROUP = 64
-_HOLDS = 7
-"""Deltas for which what a sample said of an earlier one of the piece is taken for true."""
-_REFUSALS = 4
 
 
-class Habit:
-    """What samples of the last deltas of a piece have said: it holds for some more of them, and they need none."""
-
-    __slots__ = ("_gain", "_gain_left", "_refusals", "_skips")
-
-    def __init__(self) -> None:
-        self._gain = False, 1.0
-        self._gain_left = 0
-        self._refusals = 0
-        self._skips = 0
-
-    def skips_lines(self) -> bool:
-        """Whether LINES, tried in vain not long ago, need not be tried for this delta."""
-        self._skips -= 1
-        return self._skips >= 0
-
-    def tried_lines(self, *, chosen: bool) -> None:
-        """Whether they were: each time in vain that follows another, more deltas are left out."""
-        self._refusals = 0 if chosen else min(self._refusals + 1, _REFUSALS)
-        self._skips = (1 << self._refusals) - 1
-
-    def gain(self, sampled: Callable[[], tuple[bool, float]]) -> tuple[bool, float]:
-        """Of few words: whether lanes make them smaller, and how many times smaller they become. `sampled`: asks a sample."""
-        self._gain_left -= 1
-        if self._gain_left < 0:
-            self._gain, self._gain_left = sampled(), _HOLDS
-        return self._gain
-
-
-def pack(rows: Rows, *, quick: bool = False, old: Rows | None = None, habit: Habit | None = None) -> tuple[int, bytes]:
+def pack(rows: Rows, *, quick: bool = False, old: Rows | None = None) -> tuple[int, bytes]:
     """Code rows (n, 4096), C-contiguous. Returns (codec, payload). `quick`: five times as fast where most words are used, for more
-    bytes. `old`, of the same shape: what `rows` were XORed with; it lets LINES be chosen. `habit`: of the piece that they are of."""
-    habit = habit or Habit()
+    bytes. `old`, of the same shape: what `rows` were XORed with; it lets LINES be chosen."""
     every = rows.reshape(-1).view(np.uint64)
     used = every != 0
     count = int(np.count_nonzero(used))
     dense = count > DENSE * len(every)
     words = every if dense else every[used]
     sample = None
-    if old is not None and words.nbytes >= _NOISE_LEAST and not habit.skips_lines():
+    if old is not None and words.nbytes >= _NOISE_LEAST:
         sample = _Sample(words)
-        packed = _moved(rows, old, used, sample)
-        habit.tried_lines(chosen=packed is not None)
-        if packed is not None:
+        if (packed := _moved(rows, old, used, sample)) is not None:
             return LINES, packed
     if not dense:
-        return pack_words(used, words, sample, habit)
+        return pack_words(used, words, sample)
     lanes, shrinks = _lanes_gain(words, sample or _Sample(words), dense=True, quick=quick)
     thorough = shrinks > _SHRINKS and not quick
     if lanes or thorough:
@@ -181,16 +144,14 @@ def _less(packed: bytes, rows: Rows, used: npt.NDArray[np.bool_]) -> bool:
     return len(packed) < min(_tried(words)) * _LESS
 
 
-def pack_words(
-    used: npt.NDArray[np.bool_], words: Words, sample: _Sample | None = None, habit: Habit | None = None
-) -> tuple[int, bytes]:
+def pack_words(used: npt.NDArray[np.bool_], words: Words, sample: _Sample | None = None) -> tuple[int, bytes]:
     """Code pages of which few words are used: `used` (512·n,), and those words, in order. Returns (codec, payload). `sample`: of the words, if
-    it was taken already; `habit`: of the piece that they are of."""
+    it was taken already."""
     size = len(used) * 8
     if len(words) <= FEW_WORDS:
         number, packed = pack_few(np.packbits(used), words)
     else:
-        lanes, shrinks = (habit or Habit()).gain(lambda: _lanes_gain(words, sample or _Sample(words), dense=False, quick=False))
+        lanes, shrinks = _lanes_gain(words, sample or _Sample(words), dense=False, quick=False)
         level = _level(shrinks, best=words.nbytes <= _SMALL, dense=False)
         number, packed = LANES if lanes else WORDS, _coded(used, words, lanes=lanes, level=level)
     if _pays(packed, size):

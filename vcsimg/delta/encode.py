@@ -27,12 +27,11 @@ def encode(
     state: PieceState,
     *,
     quick: bool = False,
-    habit: codec.Habit | None = None,
 ) -> Delta | None:
     """The delta from old to new pages of a piece, and `state` brought to what it leads to. None when nothing changed.
 
     pages (n,) ascending; old and new (n, 4096) uint8, C-contiguous rows; rows where had / has (n,) is False are taken as zeros.
-    `quick`, `habit`: as in codec.pack. Raises StateMismatch when the old pages are not what the state says of them, and
+    `quick`: as in codec.pack. Raises StateMismatch when the old pages are not what the state says of them, and
     leaves `state` as it was.
     """
     every = bool(had.all() and has.all())
@@ -57,7 +56,7 @@ def encode(
     state.update(pages, has, short, digest)
     rows = np.ascontiguousarray(rows)
     before_rows = np.ascontiguousarray(old) if every or had.any() else None
-    number, payload = codec.pack(rows, quick=quick, old=before_rows, habit=habit)
+    number, payload = codec.pack(rows, quick=quick, old=before_rows)
     few = few_words(rows, pages, len(payload))
     return Delta(address, before, digest, pages, had, has, short, number, payload, few)
 

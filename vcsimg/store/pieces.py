@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vcsimg.delta import Delta, PieceState, StateMismatch, encode, merge
-from vcsimg.delta.codec import Habit
 from vcsimg.delta.encode import keyframes
 from vcsimg.delta.merge import Words, few_words_of
 from vcsimg.delta.together import Change, encode_together
@@ -30,13 +29,12 @@ _ALL = np.arange(PAGES_PER_PIECE, dtype=np.uint16)
 @dataclass
 class Chain:
     """One piece of one process, as the capture before left it. `words`: small deltas by their versions, for when they are merged. `calm`: up to
-    which version it need not be looked at whether it is to be merged, if its deltas are small. `habit`: how its deltas are best coded."""
+    which version it need not be looked at whether it is to be merged, if its deltas are small."""
 
     links: list[Weighed] = field(default_factory=list)
     state: PieceState = field(default_factory=PieceState)
     words: dict[int, Words] = field(default_factory=dict)
     calm: int = -1
-    habit: Habit = field(default_factory=Habit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +111,14 @@ class Encoder:
         if not chain.links:
             return self._begun(chain, number, pages[own], new if own.all() else new[own], quick=quick)
         delta = None
-        address = number << PIECE_SHIFT
         if old is not None and had is not None:
             try:
-                delta = encode(address, pages, old, had, new, own, chain.state, quick=quick, habit=chain.habit)
+                delta = encode(number << PIECE_SHIFT, pages, old, had, new, own, chain.state, quick=quick)
             except StateMismatch:
                 old = None
         if old is None or had is None:
             piece = chains.rebuild(self._deltas(chain.links, number), chain.state, self._at(number))
-            delta = encode(address, pages, piece.data[pages], piece.own[pages], new, own, chain.state, quick=quick)
+            delta = encode(number << PIECE_SHIFT, pages, piece.data[pages], piece.own[pages], new, own, chain.state, quick=quick)
         return self.appended(chain, number, delta, maintain=maintain) if delta is not None else Encoded(pages[:0])
 
     def encode_together(self, changes: Sequence[tuple[Chain, PieceChange]]) -> list[Delta | None]:
