@@ -103,6 +103,7 @@ def test_unix_sockets_are_all_told_by_a_list_and_one_by_one(all_sockets: int, ro
         assert isinstance(found[-1], OSError)
         assert found[-1].errno == errno.ENOENT
         assert found[:-1] == [diag.ask(inode) for inode in inodes]
+        assert diag.ask_all(inodes, 1) == found[:-1], "also after answers were lost"
 
 
 def test_descriptors_are_had_together(tmp_path: Path) -> None:

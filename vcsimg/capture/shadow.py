@@ -12,7 +12,6 @@ import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +25,6 @@ from vcsimg.image.units import PAGE_SIZE, PAGES_PER_PIECE, PIECE_SIZE, WRITE_SIZ
 from vcsimg.kernel.calls import Calls, call_in_a_row
 from vcsimg.kernel.syscalls import NR
 from vcsimg.memory import Room
-
-_RUNS_LEAST = 64
-"""Pages for which it is looked whether their copies lie side by side."""
-_PAGES_A_RUN = 8
 
 
 class Shadow:
@@ -91,25 +86,20 @@ class Shadow:
         return [found[index] for index in range(len(parts))]
 
     def _in_copies(self, parts: Sequence[tuple[int, Indexes, Bytes2D, Flags]]) -> dict[int, tuple[Flags, Bytes2D]]:
-        """The same of those parts of which there are copies, nearly all side by side, by their places among the parts: nothing is copied
-        to be compared."""
+        """The same of those parts of which there are copies, nearly all side by side, by their places among the parts."""
         result: dict[int, tuple[Flags, Bytes2D]] = {}
-        if not self._copies:
-            return result
-        copies = self._copies[0]
-        for index, (number, pages, rows, own) in enumerate(parts):
-            if len(pages) < _RUNS_LEAST:
+        for index, (number, pages, rows, own) in enumerate(parts if self._copies else ()):
+            # The first are most, and most parts are of these.
+            copies = self._copies[0]
+            found = copies.compare(pages + np.int64(number * PAGES_PER_PIECE), rows)
+            if found is None:
                 continue
-            places, here = copies.find(pages + np.int64(number * PAGES_PER_PIECE))
-            edges = np.flatnonzero((np.diff(places) != 1) | (here[1:] != here[:-1])) + 1
-            if len(edges) > len(pages) // _PAGES_A_RUN or np.count_nonzero(here) < len(pages) - len(pages) // _PAGES_A_RUN:
-                continue
-            changed = own != self._own[number][pages]
-            for low, high in pairwise((0, *edges.tolist(), len(pages))):
-                if here[low]:
-                    first = int(places[low])
-                    changed[low:high] |= differ(rows[low:high], copies.rows[first : first + high - low])
+            places, here, changed = found
+            changed |= own != self._own[number][pages]
             apart = ~here
+            if not apart.any():
+                result[index] = changed, self.room.chosen(copies.rows, places[changed])
+                continue
             others = self.read(number, pages[apart])
             changed[apart] |= differ(rows[apart], others)
             old = self.room.chosen(copies.rows, places[changed])
@@ -141,8 +131,8 @@ class Shadow:
         return [rows[end - len(pages) : end] for end, (_, pages) in zip(ends, parts, strict=True)]
 
     def keep(self, copies: Sequence[Copies]) -> None:
-        """Hold current copies, of known pieces, as they are; they must stay so. What was kept before and has no newer copy goes to the file. Raises
-        DiskFull; its pieces are then unknown."""
+        """Hold current copies, of known pieces, as they are, the most first; they must stay so. What was kept before and has no newer copy goes to
+        the file. Raises DiskFull; its pieces are then unknown."""
         before, self._copies = self._copies, list(copies)
         for new in copies:
             numbers, own = new.numbers[new.current], new.own[new.current]

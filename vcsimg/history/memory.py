@@ -9,7 +9,7 @@ import numpy as np
 from vcsimg.history.changes import PageChange
 from vcsimg.history.reading import Reader
 from vcsimg.history.regions import overlaps
-from vcsimg.image.pages import ImageMemory
+from vcsimg.image.pages import ImageMemory, differ
 from vcsimg.image.region import Region, backing_of
 from vcsimg.image.snapshot import Process
 from vcsimg.image.units import PAGE_SIZE, PIECE_SHIFT
@@ -48,7 +48,7 @@ def _same_backing(one: Region, two: Region, ours: str | None, theirs: str | None
 
 def _compare(pid: int, region: Region, start: int, before: memoryview, after: memoryview) -> Iterator[PageChange]:
     size = min(len(before), len(after)) // PAGE_SIZE * PAGE_SIZE
-    old, new = (np.frombuffer(side[:size], np.uint64).reshape(-1, PAGE_SIZE // 8) for side in (before, after))
-    for page in np.flatnonzero((old != new).any(axis=1)).tolist():
+    old, new = (np.frombuffer(side[:size], np.uint8).reshape(-1, PAGE_SIZE) for side in (before, after))
+    for page in np.flatnonzero(differ(old, new)).tolist():
         part = slice(page * PAGE_SIZE, (page + 1) * PAGE_SIZE)
         yield PageChange(pid, start + part.start, region, bytes(before[part]), bytes(after[part]))

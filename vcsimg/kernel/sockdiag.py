@@ -95,7 +95,7 @@ class UnixDiag:
         self._socket.send(_request(0, self._first, _NLM_F_DUMP))
         found: dict[int, UnixSocket] = {}
         while True:
-            size = self._socket.recv_into(self._answer)
+            size = self._receive(0)
             place = 0
             while place < size:
                 length, kind, _, number, _ = _HEADER.unpack_from(self._answer, place)
@@ -106,17 +106,22 @@ class UnixDiag:
                     found[inode] = _parse(bytes(self._answer[place + _HEADER.size : place + length]))
                 place += (length + 3) & -4
 
+    def _receive(self, flags: int) -> int:
+        """The size of what came next. Raises OSError, but not that some were dropped before."""
+        while True:
+            try:
+                return self._socket.recv_into(self._answer, flags=flags)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+
     def _answers(self, count: int) -> Iterator[tuple[int, UnixSocket | OSError]]:
         """At most `count` answers, with the numbers of their requests: they are there when send() returns."""
         while count:
             try:
-                size = self._socket.recv_into(self._answer, flags=socket.MSG_DONTWAIT)
+                size = self._receive(socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                continue  # some were dropped
             count -= 1
             _, kind, _, number, _ = _HEADER.unpack_from(self._answer)
             if kind != _NLMSG_ERROR:
