@@ -135,6 +135,7 @@ class ProcessCapture:
         self._unregistered = NO_RANGES
         self._freshly_armed = False
         self._precopied = False
+        self._meanwhile = 0  # bytes that were written while others were copied, at the last look
         self._bytes_drafted = 0
         self._watched = False  # not to be tracked: it cannot be borrowed from, or uses userfaultfd itself
         self.engine = ""
@@ -234,6 +235,7 @@ class ProcessCapture:
         self._harvest = Harvest(self._shadow, complete=self._complete)
         self._dirty = NO_RANGES
         self._precopied = False
+        self._meanwhile = 0
         self.copied = 0
         if self._tracker is not None:
             with _opened(self._tid, "pagemap") as pagemap_fd, AutoMemory(self._tid) as memory:
@@ -245,12 +247,18 @@ class ProcessCapture:
         if self._tracker is not None and size_of(self._tracked) >= _MUCH and EarlyLook.possible():
             with suppress(OSError):  # no more threads or descriptors
                 self._early = EarlyLook(self._tracker, self._map.all_eligible)
-        self._state.rehearse()
+        if not self._is_busy:
+            self._state.rehearse()
 
     @property
     def is_quiet(self) -> bool:
         """Whether hardly anything was written while prepare() copied: then a moment more or less until it is stopped makes no difference."""
-        return self._tracker is not None and not len(self._dirty)
+        return self._tracker is not None and not self._is_busy
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether much was written while prepare() copied: then each moment until it is stopped makes the stop longer."""
+        return len(self._dirty) > 0 or self._meanwhile > _FEW
 
     def _precopy(
         self,
@@ -277,6 +285,7 @@ class ProcessCapture:
             self._freshly_armed |= any(map(len, fresh)) or (self._precopied and before is not self._tracked)
             self._dirty = join([written, *fresh])
             last, size = size, size_of(self._dirty)
+            self._meanwhile = size if self._precopied else 0
             if size > left and not self._precopied and not self._shadow.is_empty:
                 left = max(left, min(_PRECOPY_MOST, procfs.available_memory() // _PRECOPY_SHARE))
             if size > min(left, last // 2):
