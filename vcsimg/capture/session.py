@@ -22,7 +22,7 @@ from vcsimg.image.pages import ImageMemory, PieceChange
 from vcsimg.image.snapshot import CaptureFacts, FileContent, Process, Snapshot
 from vcsimg.kernel import procfs
 from vcsimg.memory import Room
-from vcsimg.process import Crowd, HeldProcess, find_code_early, hold, hold_tree
+from vcsimg.process import HeldProcess, find_code_early, hold, hold_tree
 
 _MUCH = 1 << 20
 """Bytes: copying so many pushes out of the caches what the stop needs."""
@@ -146,7 +146,6 @@ class Session:
                 if farewell is not None:
                     kept = endings.enter_context(holds.pop_all())  # they stay held
             pause += max(held.pause or time.monotonic() - held.stopped_at for held in helds)
-            crowd = Crowd([held.pid for held in helds])
             parents = {held.pid: self._captures[held.pid].parent for held in helds}
             for pid in self._captures.keys() - parents.keys():
                 self._captures.pop(pid).close()
@@ -164,8 +163,6 @@ class Session:
                 capture.release()
             self._files.release()
             self._room.turn()
-        if self._in_step:
-            crowd.disperse()
 
     def _is_rehearsal_worth_it(self) -> bool:
         """The caches are full of what was copied, and what it takes is not paid for with what is written meanwhile."""
