@@ -73,6 +73,18 @@ def test_image_equals_the_process_after_random_changes(engine: str, start: Start
             assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
 
 
+def test_a_page_of_a_file_that_is_dropped_and_not_written_yet(
+    engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]
+) -> None:
+    """The kernel gives such a page its protection back before it lets the program write."""
+    target = start("capture_dropped")
+    assert target.line() == "ready"
+    store = MemoryStore()
+    with Session(target.pid, Options(scratch=tmp_path, engine=engine), store.load) as session:
+        for _ in range(40):
+            assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
+
+
 def test_image_equals_the_process_while_it_runs(engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]) -> None:
     target = start("capture_dirty")
     assert target.line() == "ready"

@@ -350,7 +350,7 @@ class ProcessCapture:
         if self._own_files.look(held.pagemap) or foreseen is None or foreseen[0] is not self._tracked:
             foreseen = self._tracked, self._beside()
         beside = foreseen[1]
-        dirty = join([written, beside.dropped, intersect(self._dirty, self._tracked)])
+        dirty = join([written, beside.dropped, self._refilled(), intersect(self._dirty, self._tracked)])
         rest = {False: populated(held.pagemap, beside.untracked, file=False, spans=beside.spans), True: beside.own}
         size = size_of(dirty) + size_of(rest[False]) + size_of(rest[True])
         self._child = self._freeze(held, engine, size)
@@ -474,6 +474,14 @@ class ProcessCapture:
         before = self._shadow.own_pages(self._map.eligible[True]) if self._own_before is None else self._own_before
         own = np.concatenate((before, self._harvest.secured(ranges)))
         return ranges_of_pages(np.unique(own[inside(own, ranges) & ~inside(own, present)]))
+
+    def _refilled(self) -> Ranges:
+        """While it is stopped: tracked pages of file regions that are its own, and may be what the file has all the same.
+
+        To one that was dropped, the first write makes two faults. The first gives it a copy of the file's page, with the mark of protection that was
+        left behind (mm/memory.c, set_pte_range), the second takes that away. A thread that is stopped between them is outside of system calls.
+        """
+        return intersect(self._own_files.present, self._tracked) if self._state.computes else NO_RANGES
 
     def _end_tracking(self) -> None:
         if self._tracker is not None:

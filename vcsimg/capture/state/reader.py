@@ -223,6 +223,11 @@ class StateReader:
         return self._descriptors.descriptors
 
     @property
+    def computes(self) -> bool:
+        """Whether a thread of it was outside of system calls when it was last stopped."""
+        return self._threads.computes
+
+    @property
     def parent(self) -> int:
         """Its parent when it was last stopped."""
         return parse_stat(self._stat).ppid

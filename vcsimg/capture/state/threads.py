@@ -136,6 +136,12 @@ class ThreadsReader:
         self._asked = len(asks) - 1
         return asks
 
+    @property
+    def computes(self) -> bool:
+        """Whether one of them was stopped outside of system calls: it may be about to repeat an access to memory that the kernel has just made
+        possible."""
+        return any(raw.registers["orig_rax"] == x86_64.NO_SYSTEM_CALL for raw in self._raw)
+
     def remember(self, moment: Moment, asked: Collection[int]) -> None:
         """While it is still stopped, after the threads were asked: what each looks like that does not run until the next capture."""
         seen = {}
