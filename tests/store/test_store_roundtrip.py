@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from vcsimg.image.records import Record
 from vcsimg.image.region import Region, RegionMap
 from vcsimg.image.snapshot import FileContent, MappedFile
 from vcsimg.image.units import PAGE_SIZE, PIECE_SHIFT, PIECE_SIZE
-from vcsimg.store import Repository, branch_name
+from vcsimg.store import Repository, branch_name, memory_writer
 
 writes = st.lists(
     st.tuples(st.integers(0, 2 * PIECE_SIZE - 64), st.binary(min_size=1, max_size=64) | st.just(bytes(PAGE_SIZE))), max_size=6
@@ -63,6 +64,30 @@ def test_a_long_history_stays_readable_and_its_chains_short(repo: Repository) ->
     for commit, _ in captures:
         for piece in ("7f1234800000", "7f1235000000"):
             assert len(repo.show(commit, f"proc/4242/memory/{piece}").splitlines()) < 90
+
+
+def test_where_others_wait_one_thread_stores_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(1)
+    model = Model(size=6 * PIECE_SIZE)
+    for number in range(6):
+        model.write(BASE + number * PIECE_SIZE, rng.randbytes(100 * PAGE_SIZE))
+    pools: list[object] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers: int, prefix: str) -> None:
+            super().__init__(workers, prefix)
+            pools.append(self)
+
+    monkeypatch.setattr(memory_writer, "ThreadPoolExecutor", Pool)
+    commits = []
+    for crowded in (False, True):
+        model.tip = None
+        with Repository.init(tmp_path / f"{crowded}", sync="none") as repo:
+            snapshot = replace(model.snapshot(whole=True), crowded=crowded)
+            snapshot.facts.time = 1_700_000_000  # type: ignore[union-attr]
+            commits.append(repo.show(repo.commit(snapshot, branch="model.4242", parents=[]), "proc/4242/memory"))
+        assert len(pools) == 1
+    assert commits[0] == commits[1] != ""
 
 
 def test_a_sleeping_process_has_the_same_tree(repo: Repository, git) -> None:

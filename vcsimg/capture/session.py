@@ -22,10 +22,12 @@ from vcsimg.image.pages import ImageMemory, PieceChange
 from vcsimg.image.snapshot import CaptureFacts, FileContent, Process, Snapshot
 from vcsimg.kernel import procfs
 from vcsimg.memory import Room
-from vcsimg.process import HeldProcess, find_code_early, hold, hold_tree
+from vcsimg.process import Crowd, HeldProcess, find_code_early, hold, hold_tree
 
 _MUCH = 1 << 20
 """Bytes: copying so many pushes out of the caches what the stop needs."""
+_MANY = 64 << 20
+"""Bytes: where so many were copied, the sooner the capture is stored the better, whoever waits."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,9 @@ class Session:
             first = self._rehearsal.prepare()
             if first:
                 self._rehearsal.play()
+            crowd = Crowd(self._pids())
             self._prepare()
+            crowded = crowd.waiting() is not None and self._copied() <= _MANY
             pause, self._paused = self._paused, 0.0
             tree = TreeState()
             holds = ExitStack()
@@ -150,7 +154,8 @@ class Session:
             for pid in self._captures.keys() - parents.keys():
                 self._captures.pop(pid).close()
             self._left.clear()
-            snapshot = self._snapshot(parents, tree, began, pause)
+            endings.callback(crowd.leave)
+            snapshot = replace(self._snapshot(parents, tree, began, pause, crowd.join), crowded=crowded)
             yield snapshot
             if farewell is not None and self._in_step:
                 farewell.end()
@@ -166,8 +171,11 @@ class Session:
 
     def _is_rehearsal_worth_it(self) -> bool:
         """The caches are full of what was copied, and what it takes is not paid for with what is written meanwhile."""
-        captures = self._captures.values()
-        return sum(capture.copied for capture in captures) > _MUCH and all(capture.is_quiet for capture in captures)
+        return self._copied() > _MUCH and all(capture.is_quiet for capture in self._captures.values())
+
+    def _copied(self) -> int:
+        """Bytes that were copied while the processes ran."""
+        return sum(capture.copied for capture in self._captures.values())
 
     def _settle(self) -> None:
         """The capture is stored whatever happens here; if this fails, the next one is compared with what is stored."""
@@ -256,7 +264,10 @@ class Session:
             with hold(self.pid, timeout=self.options.timeout) as held:
                 yield [held]
 
-    def _snapshot(self, parents: Mapping[int, int], tree: TreeState, began: float, pause: float) -> Snapshot:
+    def _snapshot(
+        self, parents: Mapping[int, int], tree: TreeState, began: float, pause: float, finish: Callable[[], None]
+    ) -> Snapshot:
+        """`finish` is called when the changes of all processes have been read."""
         facts = CaptureFacts(
             engine="",
             time=began,
@@ -267,8 +278,15 @@ class Session:
             kernel=platform.release(),
         )
         processes = []
+        left = set(parents)
         files: dict[str, FileContent] = {}
         kept, unsaved, open_files = self._open_files.finish()
+
+        def read(pid: int) -> None:
+            left.discard(pid)
+            if not left:
+                finish()
+
         for pid, parent in parents.items():
             capture = self._captures[pid]
             process, contents = capture.finish(parent)
@@ -278,7 +296,7 @@ class Session:
                 "contents": kept.get(pid, ()),
                 "unsaved": (*process.section("unsaved"), *unsaved.get(pid, ())),
             }
-            processes.append(replace(process, changes=_counted(process.changes, capture, facts), state=state))
+            processes.append(replace(process, changes=_counted(process.changes, capture, facts, partial(read, pid)), state=state))
             files.update(contents)
         facts.monotonic = self._captures[self.pid].monotonic
         facts.engine = "+".join(sorted({part for capture in self._captures.values() for part in capture.engine.split("+")}))
@@ -303,6 +321,9 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _counted(changes: Iterable[PieceChange], capture: ProcessCapture, facts: CaptureFacts) -> Iterator[PieceChange]:
+def _counted(
+    changes: Iterable[PieceChange], capture: ProcessCapture, facts: CaptureFacts, then: Callable[[], None]
+) -> Iterator[PieceChange]:
     yield from changes
     facts.bytes_read += capture.bytes_read
+    then()

@@ -126,7 +126,8 @@ class Snapshot:
     """One instant of one process or process tree; `processes[0]` is the root.
 
     `base`: the capture (commit id) that `changes` of the processes are relative to; None: they are the whole image.
-    `files`: contents of mapped files, by sha256, that the store may not have yet.
+    `files`: contents of mapped files, by sha256, that the store may not have yet. `crowded`: others wait for the processors; what can be done by one thread
+    should be.
     """
 
     processes: tuple[Process, ...]
@@ -134,6 +135,7 @@ class Snapshot:
     files: Mapping[str, FileContent] = field(default_factory=dict)
     base: str | None = None
     facts: CaptureFacts | None = None
+    crowded: bool = False
 
     def process(self, pid: int) -> Process:
         """The process with this pid. Raises KeyError."""

@@ -102,9 +102,9 @@ class MemoryWriter:
         self._known.add(pid)
         self._drafted.add(pid)
 
-    def write(self, process: Process, before: RegionMap | None, pack: PackSeries, *, whole: bool) -> Counts:
+    def write(self, process: Process, before: RegionMap | None, pack: PackSeries, *, whole: bool, alone: bool = False) -> Counts:
         """Write what has changed of a process. `before`: its map in the capture before, None where it was not in it; `whole`: the changes do not follow
-        that capture. Raises DamagedImage, HostileImage."""
+        that capture; `alone`: by this thread only. Raises DamagedImage, HostileImage."""
         pid = process.pid
         if before is not None and pid not in self._known:
             self._renew(pid, before, pack)
@@ -113,7 +113,7 @@ class MemoryWriter:
         encoder = Encoder(self._objects, process.regions, f"{self._where} process {pid}", whole=replaces)
         done: set[int] = set()
         changed = Counts()
-        for number, encoded in self._encoded(encoder, pid, process.changes or (), done, first=before is None):
+        for number, encoded in self._encoded(encoder, pid, process.changes or (), done, first=before is None, alone=alone):
             self._keep(pid, number, encoded, pack)
             _count(changed, pid, process.regions, number, encoded.pages)
         if replaces:
@@ -202,7 +202,7 @@ class MemoryWriter:
         return known
 
     def _encoded(
-        self, encoder: Encoder, pid: int, changes: Iterable[PieceChange], done: set[int], *, first: bool
+        self, encoder: Encoder, pid: int, changes: Iterable[PieceChange], done: set[int], *, first: bool, alone: bool = False
     ) -> Iterator[tuple[int, Encoded]]:
         """Encode changes, several at once, in their order, with a bounded amount of memory in flight."""
         waiting: deque[tuple[int, int, Future[Encoded]]] = deque()
@@ -227,7 +227,7 @@ class MemoryWriter:
                 continue
             yield from _encoded_together(encoder, small, upkeep)
             small_pages = 0
-            if count < _ALONE and len(change.pages) < _LARGE:
+            if alone or (count < _ALONE and len(change.pages) < _LARGE):
                 yield number, upkeep.noted(encoder.encode(chain, change, maintain=upkeep.is_due, quick=quick))
                 continue
             if self._pool is None:

@@ -74,7 +74,7 @@ class Writer:
                 self._memory.forget(int(name))
         for process in snapshot.processes:
             before = self._old_regions(process.pid)
-            changed = self._memory.write(process, before, pack, whole=whole)
+            changed = self._memory.write(process, before, pack, whole=whole, alone=snapshot.crowded)
             counts.pages += changed.pages
             counts.regions |= changed.regions
             self._process(process, before, pack)
