@@ -30,7 +30,6 @@ _TURNS = 3
 _WARM_SECONDS = 5.0
 _BLOCK = 4
 """Seconds in which there are captures, or none; the first is not counted."""
-_BLOCKS_SECONDS = 132.0
 _Result = TypeVar("_Result")
 
 
@@ -231,11 +230,11 @@ def lost_in_blocks(made: Recorder, pid: int, work: Callable[[], object]) -> list
     return [1 - rates[at] / statistics.mean((rates[at - 1], rates[at + 1])) for at in range(1, len(rates) - 2, 2)]
 
 
-def redis(folder: Path, seconds: float = 8.0, *, apart: bool = False) -> dict[str, Any] | None:
+def redis(folder: Path, seconds: float, blocks: float, *, apart: bool = False) -> dict[str, Any] | None:
     """Throughput and latency of redis under redis-benchmark, without and with one capture a second: a machine that has neighbours is not always equally
-    fast, so what is lost is told by blocks of one load, and what the benchmark says itself by turns of a load each. There, too, a recording goes on for
-    seconds before its turn counts: what its beginning takes, other rows tell. `apart`: server and client have one processor for the two of them, and
-    vcsimg has the others."""
+    fast, so what is lost is told by blocks of one load of `blocks` seconds, and what the benchmark says itself by turns of a load of `seconds` each.
+    There, too, a recording goes on for seconds before its turn counts: what its beginning takes, other rows tell. `apart`: server and client have one
+    processor for the two of them, and vcsimg has the others."""
     if shutil.which("redis-server") is None or shutil.which("redis-benchmark") is None:
         print("redis: skipped, redis-server is not installed")
         return None
@@ -284,7 +283,7 @@ def redis(folder: Path, seconds: float = 8.0, *, apart: bool = False) -> dict[st
             for before, between, after in zip(alone, beside, alone[1:], strict=False)
         )
         with recorder(folder, server.pid) as made:
-            losses = lost_in_blocks(made, server.pid, lambda: load(int(rate * _BLOCKS_SECONDS)))
+            losses = lost_in_blocks(made, server.pid, lambda: load(int(rate * blocks)))
         return {
             "rps_alone": statistics.median(rate for rate, _ in alone),
             "p99_alone_ms": statistics.median(p99 for _, p99 in alone),
@@ -314,7 +313,7 @@ def run(quick: bool) -> dict[str, Any]:
         results["series"] = [series(folder, program, *row) for row in plan]
         report(results["series"])
         for apart in (False, True):
-            served = redis(folder, 2.0 if quick else 4.0, apart=apart)
+            served = redis(folder, *((2.0, 36.0) if quick else (8.0, 132.0)), apart=apart)
             if served is None:
                 break
             results["redis apart" if apart else "redis"] = served

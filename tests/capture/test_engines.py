@@ -61,6 +61,14 @@ def capture(session: Session, store: MemoryStore) -> str:
     return commit
 
 
+def assert_captures_same(count: int, target: Target, options: Options, truths: dict[int, Any]) -> None:
+    """So many captures of a target that runs, each the same as the process was."""
+    store = MemoryStore()
+    with Session(target.pid, options, store.load) as session:
+        for _ in range(count):
+            assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
+
+
 def test_image_equals_the_process_after_random_changes(engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]) -> None:
     target = start("capture_dirty")
     assert target.line() == "ready"
@@ -79,20 +87,14 @@ def test_a_page_of_a_file_that_is_dropped_and_not_written_yet(
     """The kernel gives such a page its protection back before it lets the program write."""
     target = start("capture_dropped")
     assert target.line() == "ready"
-    store = MemoryStore()
-    with Session(target.pid, Options(scratch=tmp_path, engine=engine), store.load) as session:
-        for _ in range(40):
-            assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
+    assert_captures_same(40, target, Options(scratch=tmp_path, engine=engine), truths)
 
 
 def test_image_equals_the_process_while_it_runs(engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]) -> None:
     target = start("capture_dirty")
     assert target.line() == "ready"
     target.send("77 -1\n")
-    store = MemoryStore()
-    with Session(target.pid, Options(scratch=tmp_path, engine=engine), store.load) as session:
-        for _ in range(25):
-            assert_same(store.load(capture(session, store)).processes[0], truths[target.pid])
+    assert_captures_same(25, target, Options(scratch=tmp_path, engine=engine), truths)
 
 
 def test_first_images_equal_the_process_while_it_runs(engine: str, start: Start, tmp_path: Path, truths: dict[int, Any]) -> None:

@@ -127,8 +127,9 @@ class Session:
             first = self._rehearsal.prepare()
             if first:
                 self._rehearsal.play()
-            crowd = Crowd(self._pids())
-            self._prepare()
+            pids = self._pids()
+            crowd = endings.enter_context(Crowd(pids))
+            self._prepare(pids)
             crowded = crowd.waiting() is not None and self._copied() <= _MANY
             pause, self._paused = self._paused, 0.0
             tree = TreeState()
@@ -154,7 +155,6 @@ class Session:
             for pid in self._captures.keys() - parents.keys():
                 self._captures.pop(pid).close()
             self._left.clear()
-            endings.callback(crowd.leave)
             snapshot = replace(self._snapshot(parents, tree, began, pause, crowd.join), crowded=crowded)
             yield snapshot
             if farewell is not None and self._in_step:
@@ -208,9 +208,8 @@ class Session:
         self._captures[pid] = capture
         return capture
 
-    def _prepare(self) -> None:
+    def _prepare(self, pids: Sequence[int]) -> None:
         """Everything that can be done while the processes run."""
-        pids = self._pids()
         self._open_files.prepare(pids)
         for pid in pids:
             with self._excused(pid):

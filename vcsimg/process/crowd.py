@@ -31,13 +31,22 @@ _CROWDED = 0.2
 
 class Crowd:
     """How long threads of processes wait for a processor, counted from when it is made. pids (n,). Nobody counts as waiting where the kernel does not count
-    that (CONFIG_SCHED_INFO), and when the processes have ended."""
+    that (CONFIG_SCHED_INFO), and when the processes have ended. A context manager, after which a thread that joined may be again wherever it might."""
 
     def __init__(self, pids: Sequence[int]) -> None:
         self._pids = pids
         self._since = time.monotonic()
         self._waited = self._read()
         self._own: tuple[int, set[int]] | None = None
+
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._own is not None:
+            with suppress(OSError):  # these processors were taken from it meanwhile
+                os.sched_setaffinity(*self._own)
+            self._own = None
 
     def waiting(self) -> int | None:
         """The thread that has waited longest, if it has for much of the time."""
@@ -50,22 +59,15 @@ class Crowd:
         return tid if waits and waits[tid] >= _CROWDED * elapsed * 1e9 else None
 
     def join(self) -> None:
-        """Go where the thread is that waits, if there is one, and if this thread may; until leave()."""
+        """Go where the thread is that waits, if there is one, and if this thread may; once, until the end of the `with` block."""
         tid = self.waiting()
         if tid is not None:
-            own = os.sched_getaffinity(0)
             with suppress(OSError):  # it has ended
                 processor = parse_processor(procfs.read(tid, "stat"))
+                own = os.sched_getaffinity(0)
                 if processor in own:
+                    self._own = threading.get_native_id(), own  # first: Ctrl-C can come between
                     os.sched_setaffinity(0, {processor})
-                    self._own = threading.get_native_id(), own
-
-    def leave(self) -> None:
-        """The thread that joined may be again wherever it might before. Raises nothing."""
-        joined, self._own = self._own, None
-        if joined is not None:
-            with suppress(OSError):  # these processors were taken from it meanwhile
-                os.sched_setaffinity(*joined)
 
     def _read(self) -> Mapping[int, int]:
         """Nanoseconds that each thread of the processes has waited for a processor so far."""
